@@ -1,0 +1,19 @@
+"""The program's own errors: each is a sentence for the user, each class has one exit code."""
+
+
+class CurationError(Exception):
+    """Something failed; the message says what, where, and what to do. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(CurationError):
+    """The manifest or the command line is wrong; the message names file, line and key. Exit code 2."""
+
+    exit_code = 2
+
+
+class NothingKept(CurationError):
+    """Every record was dropped or quarantined; the message names the gate that emptied the run. Exit code 3."""
+
+    exit_code = 3

@@ -1,0 +1,147 @@
+"""What a manifest may say. Every section is frozen and refuses keys it does not know."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+class SourceSection(Section):
+    """Where records come from: just one of table, folder, webdataset, urls."""
+
+    table: str | None = Field(None, description="jsonl, csv, tsv or parquet; a path or URL, `*` and {000..099} allowed")
+    folder: str | None = Field(None, description="pictures with .txt or .json sidecars, searched recursively")
+    webdataset: str | None = Field(None, description="tar files; a path or URL, `*` and {000..099} allowed")
+    urls: str | None = Field(None, description="a table of URLs, downloaded by img2dataset")
+    media: str | None = Field(None, description="column with a path (relative to the table), a URL, or bytes")
+    caption: str | None = Field(None, description="column with a caption or a list of captions")
+    key: str | None = Field(None, description="column with the record's name; default the path, URL or archive key")
+    private_addresses: bool = Field(False, description="allow URLs that lead to private or loopback addresses")
+    timeout_s: float = Field(20.0, gt=0, description="seconds for one download")
+    retries: int = Field(1, ge=0, description="how often a failed download is tried again")
+    max_mb: float = Field(100.0, gt=0, description="larger media files are quarantined, MB")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "SourceSection":
+        given = [name for name in ("table", "folder", "webdataset", "urls") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"a source names just one of table, folder, webdataset, urls; this one names {given or 'none'}")
+        return self
+
+
+class StageEntry(Section):
+    """A line under `score:`: the stage, its gate, its condition, its own parameters."""
+
+    stage: str
+    keep: str | None = None
+    when: str | None = None
+    params: Mapping[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_line(cls, line: Any) -> Any:
+        """`aesthetic` or `{resolution: {keep: "min_side >= 128"}}` as one shape."""
+        if isinstance(line, str):
+            return {"stage": line}
+        if isinstance(line, Mapping) and "stage" not in line:
+            if len(line) != 1:
+                raise ValueError(f"a line under score: is one stage, this one has {sorted(map(str, line))}")
+            ((name, params),) = line.items()
+            params = dict(params or {})
+            return {"stage": name, "keep": params.pop("keep", None), "when": params.pop("when", None), "params": params}
+        return line
+
+
+class DuplicatesSection(Section):
+    """Which records count as the same, and which of them stays."""
+
+    on: Literal["bytes", "pixels", "phash", "embedding"]
+    threshold: float | None = Field(
+        None, description="phash: largest Hamming distance (default 6); embedding: smallest cosine (default 0.95)"
+    )
+    prefer: tuple[str, ...] = Field((), description="columns, best first; `-column` where less is better")
+    method: Literal["auto", "flat", "clustered"] = Field("auto", description="embedding only: exact join, or k-means first")
+    against: tuple[str, ...] = Field((), description="run directories whose kept records also count as already there")
+
+
+def _duplicates(value: Any) -> Any:
+    """`exact` and `near` as the words of the manifest's contract; a mapping or a list of both."""
+    words = {
+        "exact": [{"on": "bytes"}, {"on": "pixels"}],
+        "near": [{"on": "bytes"}, {"on": "pixels"}, {"on": "phash"}, {"on": "embedding"}],
+    }
+    out: list[Any] = []
+    for item in _as_list(value):
+        if isinstance(item, str) and item not in words:
+            raise ValueError(f"duplicates: '{item}' is not a word for it; say exact, near, or a mapping with `on:`")
+        out += words[item] if isinstance(item, str) else [item]
+    return out
+
+
+class CapSection(Section):
+    """At most `most` records for each value of a column (`extra.NAME` for a column of the source)."""
+
+    by: str
+    most: int = Field(gt=0)
+    prefer: tuple[str, ...] = ()
+
+
+class SelectSection(Section):
+    keep: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field((), description='such as "aesthetic >= p20"')
+    duplicates: Annotated[tuple[DuplicatesSection, ...], BeforeValidator(_duplicates)] = ()
+    caps: Annotated[tuple[CapSection, ...], BeforeValidator(_as_list)] = ()
+    sample: int | float | None = Field(None, description="keep this many (or this share, below 1) of what is left, seeded")
+
+
+class ShardsSection(Section):
+    format: Literal["webdataset", "parquet"] = "webdataset"
+    samples: int = Field(1000, gt=0, description="samples in a shard; the last of a bucket may have less")
+
+
+class EncodeSection(Section):
+    size: int = Field(256, gt=0, multiple_of=8, description="side of the square whose area every bucket has, px")
+    buckets: tuple[str, ...] | Literal["square", "aspect"] = Field(
+        "square", description='"square", "aspect" (1:2 to 2:1), or a list such as ["256x256", "320x192"] (width x height)'
+    )
+    crop: Literal["center", "smart"] = "center"
+    remove_letterbox: bool = True
+    filter: Literal["lanczos", "bicubic", "box"] = "lanczos"
+    upscale: bool = Field(True, description="enlarge records smaller than their bucket; otherwise they are dropped")
+    vae: str = "embedded"
+    text: str = "embedded"
+    logvar: bool = Field(True, description="store the posterior's log-variance where the VAE has one")
+    batch: int = Field(8, gt=0)
+    captions: int = Field(8, gt=0, description="how many captions of a record are stored and encoded")
+    reconstructions: int = Field(8, ge=0, description="how many samples are decoded again into reconstructions/")
+    shards: ShardsSection = ShardsSection()
+
+
+class EngineSection(Section):
+    """How the work is cut and guarded; none of it changes a byte of the output but rows_per_chunk."""
+
+    rows_per_chunk: int = Field(64, gt=0)
+    workers: int | None = Field(None, gt=0, description="score and encode workers; default from the CPUs")
+    record_seconds: float = Field(30.0, gt=0, description="deadline for decoding one record")
+    max_pixels: int = Field(120_000_000, gt=0, description="larger pictures are quarantined before decoding")
+    decode_memory_mb: int = Field(3000, gt=0, description="address space of a decoder process")
+    attempts: int = Field(3, gt=0, description="how often a chunk is tried when its worker dies")
+
+
+class Manifest(Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    source: Annotated[tuple[SourceSection, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    models: str = "embedded"
+    score: tuple[StageEntry, ...] = ()
+    select: SelectSection = SelectSection()
+    encode: EncodeSection | None = None
+    engine: EngineSection = EngineSection()
+    train: Mapping[str, Any] | None = Field(None, description="read by `curate train`")

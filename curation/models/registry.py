@@ -1,0 +1,122 @@
+"""Which backends fill which role, found by name and imported late."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from curation.errors import CurationError, UsageError
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the plan and the resolved manifest say of a model, known without loading it."""
+
+    id: str
+    """Backend, architecture and weights in words: `embedded:efficientnet-lite0+minilm`."""
+    sha256: str
+    """Hash of the weights file; of the id where weights come from a hub at load time."""
+    problem: str | None = None
+    """Why it cannot be had here (a missing package, no such path), as a sentence; None when it can."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """A purpose: its backends as `module:Class`, and what the words embedded and production stand for."""
+
+    methods: str
+    backends: Mapping[str, str]
+    embedded: str
+    production: str
+
+
+_HERE = "curation.models"
+ROLES: dict[str, Role] = {
+    "image_text": Role(
+        methods="similarity(pixels: list[Pixels], captions: list[str]) -> list[float]",
+        backends={"head": f"{_HERE}.image_text:ImageTextHead", "open_clip": f"{_HERE}.open_clip:OpenClip"},
+        embedded="head",
+        production="open_clip:ViT-B-32:laion2b_s34b_b79k",
+    ),
+    "image_embedding": Role(
+        methods="embed(pixels: list[Pixels]) -> float32 [N, D], unit length; `dimensions`",
+        backends={"efficientnet": f"{_HERE}.efficientnet:EfficientNet", "open_clip": f"{_HERE}.open_clip:OpenClip"},
+        embedded="efficientnet",
+        production="open_clip:ViT-B-32:laion2b_s34b_b79k",
+    ),
+    "safety": Role(
+        methods="punsafe(pixels: list[Pixels]) -> list[float]",
+        backends={"open_nsfw": f"{_HERE}.open_nsfw:OpenNsfw"},
+        embedded="open_nsfw",
+        production="open_nsfw",
+    ),
+    "overlay": Role(
+        methods="boxes(pixels: Pixels) -> list of text boxes, float32 [4, 2] each; read(pixels, boxes) -> list[str]",
+        backends={"rapidocr": f"{_HERE}.text_boxes:RapidOcr"},
+        embedded="rapidocr",
+        production="rapidocr",
+    ),
+    "tags": Role(
+        methods="tags(pixels: list[Pixels], top: int) -> list of [(name, probability)]",
+        backends={"efficientnet": f"{_HERE}.efficientnet:EfficientNet"},
+        embedded="efficientnet",
+        production="efficientnet",
+    ),
+    "text": Role(
+        methods="tokens(captions: list[str]) -> list of float16 [n, D], trimmed to each caption's mask; `dimensions`, `max_tokens`",
+        backends={"minilm": f"{_HERE}.minilm:MiniLm"},
+        embedded="minilm",
+        production="minilm",
+    ),
+    "vae": Role(
+        methods="encode(float32 [B, 3, H, W] in [-1, 1]) -> (mean, logvar | None) [B, C, h, w], raw; decode(latents) -> [B, 3, H, W]; "
+        "`channels`, `spatial_factor`, `latents_mean`, `latents_std` (lists)",
+        backends={"autoencoder": f"{_HERE}.autoencoder_backend:EmbeddedVae", "diffusers": f"{_HERE}.diffusers_vae:DiffusersVae"},
+        embedded="autoencoder",
+        production="diffusers:stabilityai/sdxl-vae",
+    ),
+}
+
+
+def split(role: str, spec: str) -> tuple[str, str]:
+    """`open_clip:A:B` -> (`open_clip`, `A:B`), the words embedded and production resolved. Raises UsageError."""
+    entry = ROLES[role]
+    spec = {"embedded": entry.embedded, "production": entry.production}.get(spec, spec)
+    backend, _, argument = spec.partition(":")
+    if backend not in entry.backends:
+        known = ", ".join(["embedded", "production", *entry.backends])
+        raise UsageError(f"no model '{spec}' for the role {role}; there are: {known}")
+    return backend, argument
+
+
+def _backend(role: str, spec: str) -> tuple[Any, str]:
+    backend, argument = split(role, spec)
+    module, _, name = ROLES[role].backends[backend].partition(":")
+    return getattr(importlib.import_module(module), name), argument
+
+
+@cache
+def describe(role: str, spec: str) -> ModelInfo:
+    """A model's identity and whether it can be had here, without loading it."""
+    try:
+        factory, argument = _backend(role, spec)
+        info: ModelInfo = factory.describe(argument)
+        return info
+    except ImportError as error:
+        return ModelInfo(f"{role}:{spec}", "", f"it needs a package that is not installed ({error.name}); see the extras in README.md")
+
+
+_open: dict[tuple[Any, str, str], Any] = {}
+
+
+def open_model(role: str, spec: str, device: str = "cpu") -> Any:
+    """The model, loaded once per process: stages that name the same backend share it. Raises CurationError."""
+    try:
+        factory, argument = _backend(role, spec)
+    except ImportError as error:
+        raise CurationError(f"the model '{spec}' for {role} needs the package {error.name}, which is not installed") from error
+    key = (factory, argument, device)
+    if key not in _open:
+        _open[key] = factory(argument, device)
+    return _open[key]

@@ -1,0 +1,42 @@
+"""What a source is to the engine: chunks, made lazily, each of which gives the same rows wherever it is read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from curation.record import SourceRow
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A bounded part of a source: small enough to score as one unit and to commit as one file.
+
+    number       dense from 0 in the source's own order; names the file in scores/
+    kind, args   which reader gives the rows, and its JSON-able arguments (file, byte range, row range ...)
+    fingerprint  hash of what the rows say (captions, paths, positions): when it changes, the chunk is scored anew
+    rows         how many rows the reader will give
+    """
+
+    number: int
+    kind: str
+    args: dict[str, Any] = field(hash=False)
+    fingerprint: str
+    rows: int
+
+
+class Source(Protocol):
+    """Opened from a manifest's `source:`; lives on the driver, holds nothing that grows with the records."""
+
+    def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
+        """The chunks in order, made as they are asked for."""
+        ...
+
+    def estimate(self) -> int | None:
+        """How many records there are, cheaply (a few reads), None where that needs a full pass."""
+        ...
+
+
+class Reader(Protocol):
+    """Gives a chunk's rows on a worker. Raises CurationError when the source itself is gone."""
+
+    def __call__(self, args: dict[str, Any]) -> Iterator[SourceRow]: ...
