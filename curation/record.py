@@ -13,6 +13,7 @@ BASE_SCHEMA = pa.schema(
         ("source_key", pa.string()),
         ("source_uri", pa.string()),
         ("media", pa.string()),
+        ("content_sha256", pa.string()),  # of the media's bytes as read, null where they could not be
         ("caption", pa.string()),
         ("captions", pa.list_(pa.string())),
         ("extra", pa.string()),  # JSON object: the source's other columns and members

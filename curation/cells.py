@@ -1,0 +1,163 @@
+"""The rows of one chunk on their way through the stages: what is scored, what is still missing."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from curation.plan import PlannedStage
+from curation.record import BASE_SCHEMA, SourceRow, record_id
+from curation.stage import Columns, Failure
+
+
+class Cells:
+    """Rows of a chunk as column lists; a stage's cell exists where `scored` has the stage's name.
+
+    alive   per row: no error, and every gate so far passed. Rows that are not alive get no further stage.
+    """
+
+    def __init__(self, rows: Sequence[SourceRow], stages: Sequence[PlannedStage]) -> None:
+        n = len(rows)
+        self.stages = tuple(stages)
+        self.size = n
+        self.columns: dict[str, list[Any]] = {name: [None] * n for name in BASE_SCHEMA.names}
+        self.columns["source_key"] = [row.key for row in rows]
+        self.columns["source_uri"] = [row.uri for row in rows]
+        self.columns["media"] = [row.media for row in rows]
+        self.columns["caption"] = [row.captions[0] if row.captions else None for row in rows]
+        self.columns["captions"] = [list(row.captions) for row in rows]
+        self.columns["extra"] = [json.dumps(row.extra, sort_keys=True) if row.extra else None for row in rows]
+        self.columns["scored"] = [[] for _ in rows]
+        for stage in stages:
+            for name in stage.factory.writes:
+                self.columns[name] = [None] * n
+        self.alive = [True] * n
+        for i, row in enumerate(rows):
+            if row.error:
+                self.fail(i, "source", row.error)
+
+    @classmethod
+    def stored(cls, table: pa.Table, stages: Sequence[PlannedStage]) -> "Cells":
+        """The cells of a committed chunk (or some of its columns), to see what is missing in it."""
+        cells = cls([], stages)
+        cells.size = table.num_rows
+        cells.columns = {name: table[name].to_pylist() for name in table.column_names}
+        cells.columns["scored"] = [names or [] for names in cells.columns["scored"]]
+        cells.alive = [error is None for error in cells.columns["error"]]
+        return cells
+
+    def fail(self, row: int, stage: str, error: str) -> None:
+        """Quarantine a row: the first error stays."""
+        if self.columns["error"][row] is None:
+            self.columns["error_stage"][row] = stage
+            self.columns["error"][row] = error
+        self.alive[row] = False
+
+    def missing(self, stage: PlannedStage, rows: Iterable[int]) -> list[int]:
+        """The rows among `rows` that are alive, meet the stage's `when`, and lack its cell."""
+        lacking = [i for i in rows if self.alive[i] and stage.name not in self.columns["scored"][i]]
+        if not lacking or stage.when is None or stage.condition is None:
+            return lacking
+        holds = stage.condition.evaluate(self.take(stage.condition.names, lacking))
+        return [i for i, ok in zip(lacking, holds, strict=True) if ok]
+
+    def lacking(self, rows: Iterable[int]) -> dict[int, set[str]]:
+        """Rows that need work -> the stages that may have to run on them, judged by the cells there are.
+
+        A row that stored gates already stop needs nothing. Behind a first missing cell every later stage counts:
+        whether its `when` holds is only known once that cell is there.
+        """
+        rows = list(rows)
+        open_rows = {i for i in rows if self.alive[i]}
+        out: dict[int, set[str]] = {}
+        for stage in self.stages:
+            judged = sorted(i for i in open_rows if stage.name in self.columns["scored"][i])
+            if judged and (gate := stage.gate) is not None:
+                passed = gate.evaluate(self.take(gate.names, judged))
+                open_rows -= {i for i, ok in zip(judged, passed, strict=True) if not ok}
+            unscored = [i for i in rows if i in open_rows and stage.name not in self.columns["scored"][i]]
+            certain = [i for i in unscored if i not in out]
+            if certain and (condition := stage.condition) is not None:
+                holds = condition.evaluate(self.take(condition.names, certain))
+                excused = {i for i, ok in zip(certain, holds, strict=True) if not ok}
+                unscored = [i for i in unscored if i not in excused]
+            for i in unscored:
+                out.setdefault(i, set()).add(stage.name)
+        return out
+
+    def put(self, stage: PlannedStage, rows: Sequence[int], columns: Columns) -> None:
+        """Store a stage's values; a `Failure` in any column quarantines its row."""
+        for position, i in enumerate(rows):
+            values = {name: columns[name][position] for name in stage.factory.writes}
+            failure = next((value for value in values.values() if isinstance(value, Failure)), None)
+            if failure is not None:
+                self.fail(i, stage.name, str(failure))
+                continue
+            for name, value in values.items():
+                self.columns[name][i] = value
+            self.columns["scored"][i] = [*self.columns["scored"][i], stage.name]
+
+    def gate(self, stage: PlannedStage, rows: Iterable[int]) -> None:
+        """Rows that have the stage's cell and do not pass its `keep` are no longer alive."""
+        gate = stage.gate
+        judged = [i for i in rows if self.alive[i] and stage.name in self.columns["scored"][i]]
+        if gate is None or not judged:
+            return
+        for i, ok in zip(judged, gate.evaluate(self.take(gate.names, judged)), strict=True):
+            self.alive[i] = self.alive[i] and bool(ok)
+
+    def take(self, names: Iterable[str], rows: Sequence[int]) -> dict[str, list[Any]]:
+        """Columns for some rows; `extra.NAME` is looked up in the row's extra."""
+        out: dict[str, list[Any]] = {}
+        for name in names:
+            if name.startswith("extra."):
+                extras = [json.loads(self.columns["extra"][i] or "{}") for i in rows]
+                out[name] = [extra.get(name.removeprefix("extra.")) for extra in extras]
+            else:
+                out[name] = [self.columns[name][i] for i in rows]
+        return out
+
+    def name_rows(self) -> None:
+        """Give every row its id; equal rows within the chunk are numbered (across chunks: see `ids.py`)."""
+        seen: dict[str, int] = {}
+        for i in range(self.size):
+            parts = self.columns["source_key"][i], self.columns["content_sha256"][i] or "", self.columns["captions"][i]
+            first = record_id(*parts)
+            occurrence = seen.get(first, 0)
+            seen[first] = occurrence + 1
+            self.columns["id"][i] = record_id(*parts, occurrence) if occurrence else first
+
+    def adopt(self, table: pa.Table, fresh: set[str]) -> None:
+        """Take over the cells of an earlier scoring of the same rows; stages in `fresh` are left to be computed."""
+        kept = [stage for stage in self.stages if stage.name not in fresh and set(stage.factory.writes) <= set(table.column_names)]
+        names = {stage.name for stage in kept}
+        for name in ["id", "content_sha256", *(column for stage in kept for column in stage.factory.writes)]:
+            self.columns[name] = table[name].to_pylist()
+        old = table.select(["scored", "error_stage", "error"]).to_pylist()
+        for i, row in enumerate(old):
+            self.columns["scored"][i] = [stage for stage in row["scored"] or [] if stage in names]
+            if row["error"] is not None and row["error_stage"] not in fresh and self.alive[i]:
+                self.fail(i, row["error_stage"], row["error"])
+
+    def table(self, metadata: dict[str, Any]) -> pa.Table:
+        """The rows as they are stored in scores/; pixels never are."""
+        fields = list(BASE_SCHEMA)
+        fields += [pa.field(name, column.type) for stage in self.stages for name, column in stage.factory.writes.items()]
+        schema = pa.schema(fields, metadata={"curation": json.dumps(metadata, sort_keys=True)})
+        order = {stage.name: i for i, stage in enumerate(self.stages)}
+        self.columns["scored"] = [sorted(names, key=order.__getitem__) for names in self.columns["scored"]]
+        return pa.table([pa.array(_clean(self.columns[f.name], f.type), f.type) for f in fields], schema=schema)
+
+
+def _clean(values: list[Any], kind: pa.DataType) -> list[Any]:
+    """Text that Arrow can hold: lone surrogates become U+FFFD."""
+    if pa.types.is_string(kind):
+        return [_text(value) for value in values]
+    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
+        return [None if value is None else [_text(item) for item in value] for value in values]
+    return values
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,48 @@
+"""A chunk between two pools (CPU stages, then a GPU's): one Arrow block that holds its cells and its pictures."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.cells import Cells
+from curation.chunkfile import Attempt, ChunkTask
+from curation.pixels import Pixels
+from curation.plan import Plan
+from curation.score import InWork
+from curation.sources.base import Chunk
+
+
+def to_block(work: InWork) -> pa.Table:
+    """The chunk as a table of its rows; pixels of rows still alive as bytes beside their shape."""
+    table = work.cells.table({})
+    pictures = [work.pixels.get(i) for i in range(work.cells.size)]
+    table = table.append_column("_alive", pa.array(work.cells.alive, pa.bool_()))
+    table = table.append_column("_rgb", pa.array([p.rgb.tobytes() if p else None for p in pictures], pa.large_binary()))
+    table = table.append_column("_shape", pa.array([list(p.rgb.shape) if p else None for p in pictures], pa.list_(pa.int32())))
+    table = table.append_column("_info", pa.array([json.dumps(p.info) if p else None for p in pictures], pa.string()))
+    state = {
+        "task": {"chunk": asdict(work.task.chunk), "base": work.task.base},
+        "attempt": asdict(work.attempt),
+        "seconds": work.seconds,
+        "computed": work.computed,
+    }
+    return table.replace_schema_metadata({"work": json.dumps(state)})
+
+
+def from_block(table: pa.Table, plan: Plan) -> InWork:
+    """What `to_block` packed."""
+    state: dict[str, Any] = json.loads((table.schema.metadata or {})[b"work"])
+    task = ChunkTask(Chunk(**state["task"]["chunk"]), state["task"]["base"])
+    hidden = ("_alive", "_rgb", "_shape", "_info")
+    cells = Cells.stored(table.drop_columns(list(hidden)), plan.stages)
+    cells.alive = table["_alive"].to_pylist()
+    work = InWork(task, cells, Attempt(**state["attempt"]))
+    work.seconds.update(state["seconds"])
+    work.computed.update(state["computed"])
+    for i, (rgb, shape, info) in enumerate(zip(*(table[name].to_pylist() for name in hidden[1:]), strict=True)):
+        if rgb is not None:
+            work.pixels[i] = Pixels(np.frombuffer(rgb, np.uint8).reshape(shape), json.loads(info))
+    return work

@@ -1,0 +1,202 @@
+"""Manifest -> checked plan: which stages run, with which models and fingerprints, in which pools.
+
+Everything that can be known wrong before the first record is read is refused here.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from curation import catalog
+from curation.errors import UsageError
+from curation.expression import Expression, parse
+from curation.load import Loaded, suggest
+from curation.manifest import StageEntry
+from curation.models import ModelInfo, describe
+from curation.record import BASE_SCHEMA
+from curation.stage import Params, Resources, Stage
+
+RECORD_COLUMNS = frozenset(BASE_SCHEMA.names) | {"pixels"}
+PROBE = "probe"
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage with everything a worker needs to run it, picklable.
+
+    fingerprint  hash of all that decides its values (version, params, `when`, model, the stages it reads); a
+                 gate is not in it, so that moving a threshold computes nothing
+    """
+
+    name: str
+    factory: type[Stage]
+    params: Params
+    keep: str | None
+    when: str | None
+    fingerprint: str
+    model: ModelInfo | None
+    resources: Resources
+
+    @property
+    def needs_pixels(self) -> bool:
+        return "pixels" in self.factory.reads
+
+    @property
+    def gate(self) -> Expression | None:
+        return parse(self.keep, f"gate of {self.name}") if self.keep else None
+
+    @property
+    def condition(self) -> Expression | None:
+        return parse(self.when, f"condition of {self.name}") if self.when else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The checked plan. `groups` are runs of stages that share a pool; with no GPU stage there is one."""
+
+    loaded: Loaded
+    stages: tuple[PlannedStage, ...]
+    vae: ModelInfo | None
+    text: ModelInfo | None
+
+    @property
+    def groups(self) -> tuple[tuple[PlannedStage, ...], ...]:
+        groups: list[list[PlannedStage]] = [[]]
+        for stage in self.stages:
+            if groups[-1] and (stage.resources.gpus > 0) != (groups[-1][-1].resources.gpus > 0):
+                groups.append([])
+            groups[-1].append(stage)
+        return tuple(tuple(group) for group in groups)
+
+    @property
+    def score_fingerprint(self) -> str:
+        """Changes when any cell would; not with gates nor with the order of stages."""
+        return digest(sorted((stage.name, stage.fingerprint) for stage in self.stages))
+
+    @property
+    def gates_fingerprint(self) -> str:
+        """Changes when other records may reach later stages."""
+        return digest([(stage.name, stage.keep) for stage in self.stages])
+
+
+def make_plan(loaded: Loaded) -> Plan:
+    """Resolve and check a manifest. Raises UsageError with a sentence for every mistake found."""
+    entries = list(loaded.manifest.score)
+    if all(entry.stage != PROBE for entry in entries):
+        entries.insert(0, StageEntry(stage=PROBE))
+    stages: list[PlannedStage] = []
+    problems: list[str] = []
+    offset = len(entries) - len(loaded.manifest.score)
+    for i, entry in enumerate(entries):
+        where = loaded.where("score", i - offset, entry.stage) if i >= offset else "score (added by itself)"
+        try:
+            stages.append(_plan_stage(entry, where, loaded.manifest.models, stages))
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+    vae = text = None
+    if encode := loaded.manifest.encode:
+        vae = _model("vae", encode.vae, loaded.where("encode", "vae"))
+        text = _model("text", encode.text, loaded.where("encode", "text"))
+    _check_select(loaded, stages)
+    return Plan(loaded, tuple(stages), vae, text)
+
+
+def _plan_stage(entry: StageEntry, where: str, models: str, earlier: Sequence[PlannedStage]) -> PlannedStage:
+    factory = catalog.find(entry.stage, where)
+    if any(stage.name == factory.name for stage in earlier):
+        raise UsageError(f"{where}: the stage '{factory.name}' stands twice; a stage runs once")
+    given = dict(entry.params)
+    if factory.role and given.get("model") is None:
+        given["model"] = models if models in ("embedded", "production") else "embedded"
+    params = _params(factory, given, where)
+    model = _model(factory.role, given["model"], where) if factory.role else None
+    written = {name: stage.name for stage in earlier for name in stage.factory.writes}
+    for name in factory.reads:
+        if name not in written and name not in RECORD_COLUMNS:
+            maker = next((cls.name for cls in catalog.every() if name in cls.writes), None)
+            hint = f"put `- {maker}` before it" if maker else "no stage writes it"
+            raise UsageError(f"{where}: it reads the column '{name}', which nothing before it writes; {hint}")
+    for name in factory.writes:
+        if name in written or name in RECORD_COLUMNS:
+            raise UsageError(f"{where}: it writes the column '{name}', which {written.get(name, 'the record')} already has")
+    known = {*written, *RECORD_COLUMNS} - {"pixels"}
+    when = _expression(entry.when, f"{where}.when", known)
+    _expression(entry.keep, f"{where}.keep", known | set(factory.writes))
+    upstream = {stage.name: stage.fingerprint for stage in earlier if set(stage.factory.writes) & _reads(factory, when)}
+    fingerprint = digest(
+        [factory.name, factory.version, params.model_dump(mode="json"), entry.when, model and (model.id, model.sha256), upstream]
+    )
+    return PlannedStage(factory.name, factory, params, entry.keep, entry.when, fingerprint, model, factory.resources)
+
+
+def _reads(factory: type[Stage], when: Expression | None) -> set[str]:
+    return set(factory.reads) | set(when.names if when else ())
+
+
+def _params(factory: type[Stage], given: dict[str, Any], where: str) -> Params:
+    try:
+        return factory.Params.model_validate(given)
+    except ValidationError as error:
+        known = [*factory.Params.model_fields, "keep", "when"]
+        raise UsageError("\n".join(_param_sentence(item, known, where) for item in error.errors())) from error
+
+
+def _param_sentence(item: Any, known: list[str], where: str) -> str:
+    key = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"{where}: no such key '{key}'{suggest(key, known)}; there are: {', '.join(known)}"
+    return f"{where}.{key}: {item['msg'].removeprefix('Value error, ')} (given: {str(item.get('input'))[:80]})"
+
+
+def _model(role: str, spec: str, where: str) -> ModelInfo:
+    try:
+        info = describe(role, spec)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    if info.problem:
+        raise UsageError(f"{where}: the model '{spec}' for {role} cannot be had: {info.problem}. `model: embedded` needs no hub.")
+    return info
+
+
+def _expression(text: str | None, where: str, known: Iterable[str]) -> Expression | None:
+    if text is None:
+        return None
+    expression = parse(text, where)
+    if expression.uses_percentiles:
+        raise UsageError(f"{where}: a percentile needs the whole corpus; put '{text}' under select: keep:")
+    _check_names(expression, where, known)
+    return expression
+
+
+def _check_names(expression: Expression, where: str, known: Iterable[str]) -> None:
+    known = sorted(known)
+    for name in sorted(expression.names):
+        if name not in known and not name.startswith("extra."):
+            raise UsageError(f"{where}: no column '{name}' is written before this{suggest(name, known)}; there are: {', '.join(known)}")
+
+
+def _check_select(loaded: Loaded, stages: Sequence[PlannedStage]) -> None:
+    """The columns that select names must be written by some stage (or derived from the corpus)."""
+    known = {name for stage in stages for name in stage.factory.writes} | RECORD_COLUMNS | {"caption_repeats"}
+    select = loaded.manifest.select
+    for i, text in enumerate(select.keep):
+        where = loaded.where("select", "keep", i)
+        _check_names(parse(text, where), where, known)
+    column = {"bytes": "sha256", "pixels": "pixel_sha256", "phash": "phash", "embedding": "embedding"}
+    for i, section in enumerate(select.duplicates):
+        for name in (column[section.on], *(key.lstrip("-") for key in section.prefer)):
+            if name not in known and not name.startswith("extra."):
+                where = loaded.where("select", "duplicates", i)
+                raise UsageError(f"{where}: it needs the column '{name}', which no stage under score: writes{suggest(name, known)}")
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of a JSON-able value, the same everywhere."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,220 @@
+"""Scores one chunk: read its rows, decode each picture once, run the stages, commit. Knows no Ray."""
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation import chunkfile
+from curation.cells import Cells
+from curation.chunkfile import Attempt, ChunkTask
+from curation.errors import CurationError
+from curation.pixels import Pixels
+from curation.plan import Plan, PlannedStage
+from curation.sandbox import Decoder, Limits
+from curation.sources import read_chunk
+from curation.sources.fetch import fetch
+from curation.stage import Stage, run_guarded
+from curation.storage import Store
+
+BATCH_ROWS = 32
+BATCH_PIXELS = 64_000_000
+"""A micro-batch ends at so many rows or decoded pixels: what bounds a worker's memory."""
+DEATHS_OF_A_ROW = 2
+FETCHERS = 8
+
+
+@dataclass
+class InWork:
+    """A chunk between the groups of a plan: its cells, the pictures that later groups still need, the costs."""
+
+    task: ChunkTask
+    cells: Cells
+    attempt: Attempt
+    pixels: dict[int, Pixels] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    computed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What every worker of a run shares: where the run directory is, and how media are read."""
+
+    store: Store
+    max_bytes: int
+    private_addresses: bool
+
+
+class ChunkScorer:
+    """Holds one worker's loaded stages and decoder; `stages` is the plan's group that this worker runs."""
+
+    def __init__(self, plan: Plan, context: RunContext, stages: Sequence[PlannedStage] | None = None) -> None:
+        engine = plan.loaded.manifest.engine
+        self.plan, self.context, self.attempts = plan, context, engine.attempts
+        self.planned = tuple(stages if stages is not None else plan.stages)
+        self.limits = Limits(seconds=engine.record_seconds, max_pixels=engine.max_pixels, memory_mb=engine.decode_memory_mb)
+        self._decoder: Decoder | None = None
+        self._loaded: dict[str, Stage] = {}
+        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._prefetch = ThreadPoolExecutor(1, thread_name_prefix="decode")
+
+    def score(self, task: ChunkTask) -> dict[str, Any]:
+        """A whole chunk in one go: begin, every stage, commit. Returns the chunk's report."""
+        work = self.begin(task)
+        self.advance(work)
+        return self.commit(work)
+
+    def begin(self, task: ChunkTask) -> InWork:
+        """Read the chunk's rows and what an earlier run already knows about them."""
+        attempt = Attempt.begin(self.context.store, task.chunk)
+        rows = list(read_chunk(task.chunk))
+        cells = Cells(rows, self.plan.stages)
+        if task.base is not None:
+            self._adopt(cells, task)
+        return InWork(task, cells, attempt)
+
+    def _adopt(self, cells: Cells, task: ChunkTask) -> None:
+        assert task.base is not None
+        old = chunkfile.read(self.context.store, task.base)
+        known = chunkfile.stored_metadata(old)
+        if known.get("rows") == task.chunk.fingerprint and old.num_rows == cells.size:
+            stored = known.get("stages", {})
+            cells.adopt(old, {stage.name for stage in self.plan.stages if stored.get(stage.name) != stage.fingerprint})
+
+    def advance(self, work: InWork, keep_pixels: bool = False) -> None:
+        """Run this worker's stages over the chunk in micro-batches, decoding one batch ahead."""
+        rows = range(work.cells.size)
+        careful = work.attempt.count > self.attempts
+        batches = self._decoded(work, [[i] for i in rows] if careful else _slices(rows))
+        for batch, pixels in batches:
+            if careful and not self._still_trusted(work, batch[0]):
+                continue
+            for stage in self.planned:
+                self._run_stage(work, stage, batch, pixels)
+            if keep_pixels:
+                work.pixels.update({i: pixels[i] for i in batch if i in pixels and work.cells.alive[i]})
+
+    def _still_trusted(self, work: InWork, row: int) -> bool:
+        """In careful mode: note the row in work; a row that workers died on twice is quarantined."""
+        if work.attempt.deaths.get(str(row), 0) >= DEATHS_OF_A_ROW:
+            work.cells.fail(row, "worker", f"the worker died {DEATHS_OF_A_ROW} times while it scored this record")
+            return False
+        work.attempt.row = row
+        work.attempt.save(self.context.store, work.task.chunk)
+        return True
+
+    def _run_stage(self, work: InWork, stage: PlannedStage, batch: Sequence[int], pixels: dict[int, Pixels]) -> None:
+        todo = work.cells.missing(stage, batch)
+        if stage.needs_pixels:
+            todo = [i for i in todo if i in pixels]
+        size = stage.resources.batch_rows
+        for part in (todo[i : i + size] for i in range(0, len(todo), size)):
+            started = time.perf_counter()
+            columns = work.cells.take([name for name in stage.factory.reads if name != "pixels"], part)
+            inputs: dict[str, Sequence[Any]] = dict(columns)
+            if stage.needs_pixels:
+                inputs["pixels"] = [pixels[i] for i in part]
+            work.cells.put(stage, part, run_guarded(self._stage(stage), inputs))
+            work.seconds[stage.name] += time.perf_counter() - started
+            work.computed[stage.name] += len(part)
+        work.cells.gate(stage, batch)
+
+    def _stage(self, planned: PlannedStage) -> Stage:
+        """The stage itself, loaded when the first row needs it: a run that computes nothing loads no model."""
+        if planned.name not in self._loaded:
+            stage = planned.factory(planned.params)
+            stage.load()
+            self._loaded[planned.name] = stage
+        return self._loaded[planned.name]
+
+    def _decoded(self, work: InWork, batches: Sequence[Sequence[int]]) -> Iterator[tuple[Sequence[int], dict[int, Pixels]]]:
+        """Batches with their pictures, the next one decoding (in the child process) while this one is scored."""
+        parts = self._bounded(work, batches)
+        ahead = self._prefetch.submit(next, parts, None)
+        while (ready := ahead.result()) is not None:
+            ahead = self._prefetch.submit(next, parts, None)
+            yield ready
+
+    def _bounded(self, work: InWork, batches: Sequence[Sequence[int]]) -> Iterator[tuple[Sequence[int], dict[int, Pixels]]]:
+        """Decode what some stage of this worker needs, cutting a batch where its pixels grow too many."""
+        for batch in batches:
+            wanted = self._wanted(work, batch)
+            fetched = dict(zip(wanted, self._fetchers.map(lambda i: self._fetch(work, i), wanted), strict=True))
+            part: list[int] = []
+            pixels: dict[int, Pixels] = {}
+            for i in batch:
+                part.append(i)
+                if i in work.pixels:
+                    pixels[i] = work.pixels.pop(i)
+                elif (data := fetched.pop(i, None)) is not None and (picture := self._decode(work, i, data)) is not None:
+                    pixels[i] = picture
+                if sum(p.rgb.size for p in pixels.values()) > 3 * BATCH_PIXELS:
+                    yield part, pixels
+                    part, pixels = [], {}
+            if part:
+                yield part, pixels
+
+    def _wanted(self, work: InWork, batch: Sequence[int]) -> list[int]:
+        """Rows for which a stage here lacks its cell and looks at pixels, and which were not handed over decoded."""
+        looking = {stage.name for stage in self.planned if stage.needs_pixels}
+        return [i for i, stages in work.cells.lacking(batch).items() if stages & looking and i not in work.pixels]
+
+    def _fetch(self, work: InWork, row: int) -> bytes | None:
+        started = time.perf_counter()
+        try:
+            uri = work.cells.columns["source_uri"][row]
+            data = fetch(uri, max_bytes=self.context.max_bytes, private_addresses=self.context.private_addresses)
+        except CurationError as error:
+            work.cells.fail(row, "read", str(error))
+            return None
+        finally:
+            work.seconds["read"] += time.perf_counter() - started
+        work.cells.columns["content_sha256"][row] = hashlib.sha256(data).hexdigest()
+        return data
+
+    def _decode(self, work: InWork, row: int, data: bytes) -> Pixels | None:
+        started = time.perf_counter()
+        self._decoder = self._decoder or Decoder(self.limits)
+        try:
+            work.computed["decode"] += 1
+            return self._decoder.decode(data)
+        except CurationError as error:
+            work.cells.fail(row, "decode", str(error))
+            return None
+        finally:
+            work.seconds["decode"] += time.perf_counter() - started
+
+    def commit(self, work: InWork) -> dict[str, Any]:
+        """Write the chunk's file under its final name, then forget the attempt and the file it replaces."""
+        chunk, store = work.task.chunk, self.context.store
+        if any(value is None for value in work.cells.columns["id"]):
+            work.cells.name_rows()
+        file = chunkfile.name(chunk, self.plan)
+        chunkfile.write(store, file, work.cells.table(chunkfile.metadata(chunk, self.plan)))
+        if work.task.base not in (None, file):
+            store.delete(f"{chunkfile.SCORES}/{work.task.base}")
+        work.attempt.end(store, chunk)
+        return {
+            "number": chunk.number,
+            "rows": work.cells.size,
+            "errors": sum(error is not None for error in work.cells.columns["error"]),
+            "alive": sum(work.cells.alive),
+            "seconds": dict(work.seconds),
+            "computed": dict(work.computed),
+        }
+
+    def close(self) -> None:
+        """Stop the decoder process and the threads."""
+        if self._decoder:
+            self._decoder.close()
+        self._fetchers.shutdown()
+        self._prefetch.shutdown()
+
+
+def _slices(rows: range) -> list[Sequence[int]]:
+    return [rows[i : i + BATCH_ROWS] for i in range(0, len(rows), BATCH_ROWS)]
+
+
