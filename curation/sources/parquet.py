@@ -1,0 +1,182 @@
+"""Parquet tables: row ranges from the footer, read through cursors that move forward, never a row group at once."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from curation.errors import CurationError
+from curation.location import explain, locate, name, resolve
+from curation.record import SourceRow
+from curation.sources.files import file_info
+from curation.sources.rows import Columns, RowError, bounded, broken, captions_of, clean, row_key, table_row
+
+MAX_CURSORS = 4
+
+
+def open_parquet(table: str) -> pq.ParquetFile:
+    """The file with its footer read. Raises CurationError when it is not Parquet."""
+    filesystem, path = locate(table)
+    try:
+        return pq.ParquetFile(filesystem.open_input_file(path), buffer_size=1 << 20, pre_buffer=False)
+    except pa.ArrowInvalid as error:
+        raise CurationError(f"{table} is not a Parquet file: {error}") from error
+    except OSError as error:
+        raise explain(error, table, "read") from error
+
+
+def parquet_chunks(table: str, rows: int) -> Iterator[tuple[dict[str, Any], str, int]]:
+    """(arguments of the reader, digest, number of rows) for each chunk, from the footer alone."""
+    info = file_info(table)
+    with open_parquet(table) as file:
+        total = file.metadata.num_rows
+    for first in range(0, total, rows):
+        count = min(rows, total - first)
+        digest = xxhash.xxh3_128(f"{info.size} {info.mtime_ns} {first} {count}".encode()).hexdigest()
+        yield {"first": first, "count": count}, digest, count
+
+
+def read_parquet(place: dict[str, Any], columns: Columns) -> Iterator[SourceRow]:
+    """The rows of a chunk. Cells that hold media are not read: their rows point at them."""
+    with open_parquet(columns.table) as file:
+        schema = file.schema_arrow
+    kind = schema.field(columns.media).type if columns.media in schema.names else pa.null()
+    media = media_cell(columns.media, kind)
+    wanted = [f.name for f in schema if not _binary(f.type) and not (f.name == columns.media and media)]
+    if pa.types.is_struct(kind) and "path" in [f.name for f in kind]:
+        wanted.append(f"{columns.media}.path")
+    for number, values in enumerate(
+        cells(columns.table, wanted, place["first"], place["count"]), place["first"]
+    ):
+        try:
+            yield _row(values, columns, media, number)
+        except RowError as error:
+            yield broken(f"{name(columns.table)}:{number}", f"{columns.table}, row {number}: {error}")
+
+
+def media_cell(column: str, kind: pa.DataType) -> str | None:
+    """The Parquet column with the media's bytes; None where the media column holds a path or URL."""
+    if _binary(kind):
+        return column
+    if pa.types.is_struct(kind) and any(f.name == "bytes" and _binary(f.type) for f in kind):
+        return f"{column}.bytes"
+    return None
+
+
+def _binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def _row(values: dict[str, Any], columns: Columns, media: str | None, number: int) -> SourceRow:
+    if media is None:
+        return table_row(values, columns)
+    path = (values.get(columns.media) or {}).get("path")
+    extra = {k: v for k, v in values.items() if k not in (columns.media, columns.caption, columns.key)}
+    return SourceRow(
+        key=row_key(values, columns, clean(path) if path else name(columns.table)),
+        uri=f"{columns.table}#row={number}&column={quote(media)}",
+        captions=captions_of(values.get(columns.caption) if columns.caption else None, columns.caption),
+        extra=bounded(extra),
+    )
+
+
+def cells(table: str, columns: list[str], first: int, count: int) -> Iterator[dict[str, Any]]:
+    """`count` rows from row `first` on. Raises CurationError when the file has become shorter or unreadable."""
+    try:
+        with _lock:
+            batches = _cursor(table, tuple(columns)).take(first, count)
+    except pa.ArrowException as error:
+        raise CurationError(f"{table}, rows {first} to {first + count - 1}: {error}") from error
+    except OSError as error:
+        raise explain(error, table, "read") from error
+    for batch in batches:
+        yield from batch.to_pylist()
+
+
+def media_bytes(table: str, column: str, row: int, max_bytes: int) -> bytes:
+    """The bytes in a media cell, or in the file that its `path` names. Raises CurationError for a null or a large one."""
+    from curation.location import parent
+    from curation.sources.fetch import fetch
+
+    (values,) = cells(table, [column], row, 1)
+    cell = values[column.partition(".")[0]]
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    if data is None and column.endswith(".bytes"):
+        (values,) = cells(table, [column.removesuffix("bytes") + "path"], row, 1)
+        path = (values[column.partition(".")[0]] or {}).get("path")
+        if path:
+            return fetch(resolve(parent(table), path), max_bytes=max_bytes)
+    if data is None:
+        raise CurationError(f"{table}, row {row}: the media column is empty")
+    if len(data) > max_bytes:
+        raise CurationError(f"{table}, row {row}: {len(data)} bytes; at most {max_bytes} are read (max_mb)")
+    return bytes(data)
+
+
+class Cursor:
+    """A place in a Parquet file that moves forward cheaply; going back starts again at a row group's first row.
+
+    Row groups have up to a million rows, and Parquet cannot skip within them: reading each chunk for itself would
+    decode a row group once per chunk.
+    """
+
+    def __init__(self, table: str, columns: tuple[str, ...]) -> None:
+        self.file = open_parquet(table)
+        self.columns = list(columns)
+        self.batches: Iterator[pa.RecordBatch] = iter(())
+        self.position = self.file.metadata.num_rows
+        self.rest: pa.RecordBatch | None = None
+        starts = [0]
+        for group in range(self.file.num_row_groups):
+            starts.append(starts[-1] + self.file.metadata.row_group(group).num_rows)
+        self.starts = starts
+
+    def take(self, first: int, count: int) -> list[pa.RecordBatch]:
+        """Batches that hold rows first .. first + count - 1."""
+        if first + count > self.starts[-1]:
+            raise CurationError(
+                f"the table has {self.starts[-1]} rows; rows {first} to {first + count - 1} were asked for"
+            )
+        group = next(g for g in range(len(self.starts) - 1) if self.starts[g + 1] > first)
+        if first < self.position or self.starts[group] > self.position:
+            self._start(group)
+        taken: list[pa.RecordBatch] = []
+        while count:
+            batch = self.rest if self.rest is not None else next(self.batches)
+            skip = min(first - self.position, batch.num_rows)
+            part = batch.slice(skip, count)
+            used = skip + part.num_rows
+            self.position, first, count = self.position + used, first + part.num_rows, count - part.num_rows
+            self.rest = batch.slice(used) if used < batch.num_rows else None
+            taken += [part] if part.num_rows else []
+        return taken
+
+    def _start(self, group: int) -> None:
+        groups = range(group, len(self.starts) - 1)
+        self.position, self.rest = self.starts[group], None
+        size = 8 if any(_binary(self.file.schema_arrow.field(c.partition(".")[0]).type) or c.endswith(".bytes")
+                        for c in self.columns) else 256  # fmt: skip
+        self.batches = self.file.iter_batches(
+            size, row_groups=groups, columns=self.columns, use_threads=False
+        )
+
+
+_lock = threading.RLock()
+_cursors: "OrderedDict[tuple[Any, ...], Cursor]" = OrderedDict()
+
+
+def _cursor(table: str, columns: tuple[str, ...]) -> Cursor:
+    """The open cursor for these columns of this version of the file."""
+    info = file_info(table)
+    key = (table, columns, info.size, info.mtime_ns)
+    if key not in _cursors:
+        _cursors[key] = Cursor(table, columns)
+    _cursors.move_to_end(key)
+    while len(_cursors) > MAX_CURSORS:
+        _cursors.popitem(last=False)[1].file.close()
+    return _cursors[key]

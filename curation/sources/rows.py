@@ -1,0 +1,127 @@
+"""One row of a table, from whatever format, as a SourceRow."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from curation.location import name, resolve, scheme_of
+from curation.record import SourceRow
+
+MAX_KEY = 1000
+MAX_VALUE = 8_000
+MAX_EXTRA = 64_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_VIDEO = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".ogv", ".ts", ".mpg", ".mpeg", ".wmv", ".flv")
+
+
+class RowError(ValueError):
+    """A row says something that no record can be made of; the message becomes the record's error."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table mean what; `table` is the file's path or URL, `base` the folder it lies in."""
+
+    media: str
+    caption: str | None
+    key: str | None
+    table: str
+    base: str
+
+
+def broken(key: str, why: str, uri: str = "") -> SourceRow:
+    """A row that the source could not give, kept with the reason."""
+    return SourceRow(key=clean(key)[:MAX_KEY], uri=uri, error=clean(why)[:500])
+
+
+def clean(text: str) -> str:
+    """Lone surrogates, which no file format can store, become U+FFFD."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def media_kind(path: str) -> str:
+    """`video` or `image`, by the extension."""
+    return "video" if name(path).lower().endswith(_VIDEO) else "image"
+
+
+def table_row(values: Mapping[str, Any], columns: Columns) -> SourceRow:
+    """A record from a table's row. Raises RowError where a needed cell is missing or of the wrong type."""
+    cell = values.get(columns.media)
+    if cell is None or cell == "":
+        raise RowError(f"the row has no value in the media column {columns.media!r}")
+    if not isinstance(cell, str):
+        raise RowError(
+            f"the media column {columns.media!r} holds {type(cell).__name__} where a path or URL belongs"
+        )
+    path = clean(cell)
+    return SourceRow(
+        key=row_key(values, columns, path),
+        uri=resolve(columns.base, path),
+        media=media_kind(path),
+        captions=captions_of(values.get(columns.caption) if columns.caption else None, columns.caption),
+        extra=bounded(
+            {k: v for k, v in values.items() if k not in (columns.media, columns.caption, columns.key)}
+        ),
+    )
+
+
+def row_key(values: Mapping[str, Any], columns: Columns, default: str) -> str:
+    """The cell of the `key:` column, `default` where none is named."""
+    value = values.get(columns.key) if columns.key else default
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise RowError(
+            f"the key column {columns.key!r} holds {str(value)[:80]!r} where a name or a whole number belongs"
+        )
+    if len(str(value)) > MAX_KEY:
+        raise RowError(f"the key has {len(str(value))} characters; at most {MAX_KEY} are allowed")
+    return clean(str(value))
+
+
+def captions_of(cell: Any, column: str | None) -> list[str]:
+    """A caption or a list of captions, without empty ones. Raises RowError for any other type."""
+    captions = cell if isinstance(cell, list) else [] if cell is None else [cell]
+    for caption in captions:
+        if not isinstance(caption, str | None):
+            raise RowError(
+                f"the caption column {column!r} holds {type(caption).__name__} where text or a list of text belongs"
+            )
+    return [clean(caption) for caption in captions if caption and caption.strip()]
+
+
+def bounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` as JSON-able data of bounded size: long ones are cut, and what comes after 64 kB is left out."""
+    kept: dict[str, Any] = {}
+    size = 0
+    for key, value in values.items():
+        plain = _plain(value)
+        text = json.dumps(plain, ensure_ascii=False)
+        if len(text) > MAX_VALUE:
+            plain = (plain if isinstance(plain, str) else text)[:MAX_VALUE] + "…"
+        size += len(key) + min(len(text), MAX_VALUE)
+        if size > MAX_EXTRA:
+            break
+        kept[clean(str(key))] = plain
+    return kept
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if depth > 20:
+        return "…"
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, Mapping):
+        return {clean(str(k)): _plain(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, depth + 1) for v in value]
+    return f"{len(value)} bytes" if isinstance(value, bytes) else clean(str(value))
+
+
+def is_web(location: str) -> bool:
+    return scheme_of(location) in ("http", "https")

@@ -1,0 +1,162 @@
+"""`table:` sources: jsonl, csv, tsv and Parquet files, one or many, cut into chunks as they are asked for."""
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import xxhash
+
+from curation.errors import UsageError
+from curation.location import name, parent, resolve
+from curation.manifest import SourceSection
+from curation.record import SourceRow
+from curation.sources.base import Chunk
+from curation.sources.files import expand, file_info
+from curation.sources.lines import open_text, read_lines
+from curation.sources.parquet import open_parquet, parquet_chunks, read_parquet
+from curation.sources.rows import Columns, RowError
+from curation.sources.text import csv_rows, json_cells, read_text, text_chunks
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+SAMPLE_BYTES = 1 << 18
+SAMPLE_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or a pattern of tables; `media` is the column that names or holds the media."""
+
+    pattern: str
+    media: str
+    caption: str | None
+    key: str | None
+
+    def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
+        number = 0
+        for table in expand(self.pattern):
+            header = read_header(table)
+            parts = (
+                parquet_chunks(table, rows_per_chunk)
+                if header == []
+                else text_chunks(table, header, rows_per_chunk)
+            )
+            for place, digest, rows in parts:
+                args = {"table": table, "place": place, "header": header, **self._columns()}
+                yield Chunk(number, "table", args, fingerprint("table", args, digest), rows)
+                number += 1
+
+    def estimate(self) -> int | None:
+        """Rows: exact for Parquet and small text tables, else from the length of the first rows."""
+        total = 0
+        for table in expand(self.pattern):
+            total += _count(table)
+        return total
+
+    def check(self) -> None:
+        """Raise UsageError where no row of the first table's beginning has a column that the manifest names."""
+        table = next(expand(self.pattern))
+        known = known_columns(table)
+        for word, column in self._columns().items():
+            if column and known and column not in known:
+                close = difflib.get_close_matches(column, known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise UsageError(
+                    f"source: {word}: {table} has no column {column!r}, it has {', '.join(known[:30])}{hint}"
+                )
+
+    def _columns(self) -> dict[str, str | None]:
+        return {"media": self.media, "caption": self.caption, "key": self.key}
+
+
+def open_table(section: SourceSection, base: str, pattern: str) -> Table:
+    """Raises UsageError for a missing `media:`, a column that is not there, or a format that is not read."""
+    table = Table(resolve(base, pattern), section.media or "", section.caption, section.key)
+    format_of(name(pattern))
+    if not section.media:
+        known = ", ".join(known_columns(next(expand(table.pattern)))[:30])
+        raise UsageError(
+            f"source: say which column of {pattern} names the media, `media: COLUMN`; it has {known}"
+        )
+    table.check()
+    return table
+
+
+def read_table(args: dict[str, Any]) -> Iterator[SourceRow]:
+    """The rows of a chunk, on a worker."""
+    columns = Columns(args["media"], args["caption"], args["key"], args["table"], parent(args["table"]))
+    if args["header"] == []:
+        return read_parquet(args["place"], columns)
+    return read_text(args["place"], columns, args["header"])
+
+
+def fingerprint(kind: str, args: dict[str, Any], digest: str) -> str:
+    """Hash of where a chunk lies, how it is read, and what its rows say."""
+    return xxhash.xxh3_128(json.dumps([kind, args, digest], sort_keys=True).encode()).hexdigest()
+
+
+def format_of(filename: str) -> str:
+    """`jsonl`, `csv` or `parquet`. Raises UsageError for any other extension."""
+    for extension, kind in FORMATS.items():
+        if filename.lower().endswith(extension):
+            return kind
+    hint = "; unpack it first" if filename.lower().endswith((".gz", ".zst", ".bz2", ".zip")) else ""
+    raise UsageError(f"source: table: {filename} is not one of {', '.join(FORMATS)}{hint}")
+
+
+def read_header(table: str) -> list[str] | None:
+    """The column names of a csv or tsv file, None for jsonl, [] for Parquet (its columns stand in its footer)."""
+    kind = format_of(name(table))
+    if kind != "csv":
+        return None if kind == "jsonl" else []
+    with open_text(table) as stream:
+        tabs = name(table).lower().endswith(".tsv")
+        _, values = next(csv_rows(read_lines(stream, 0, 1), "\t" if tabs else ","), ([], []))
+    if isinstance(values, str) or not values:
+        raise UsageError(f"source: table: {table} has no header line: {values or 'it is empty'}")
+    if len(set(values)) != len(values):
+        raise UsageError(f"source: table: {table} names a column twice: {', '.join(values)}")
+    return values
+
+
+def known_columns(table: str) -> list[str]:
+    """Column names, sorted as they stand; of a jsonl file those of its first rows. [] where no row can be read."""
+    if format_of(name(table)) == "parquet":
+        with open_parquet(table) as file:
+            return list(file.schema_arrow.names)
+    header = read_header(table)
+    if header is not None:
+        return header
+    known: dict[str, None] = {}
+    with open_text(table) as stream:
+        for line in islice(read_lines(stream, 0, 1, SAMPLE_BYTES), SAMPLE_ROWS):
+            try:
+                known.update(dict.fromkeys(json_cells(line)))
+            except RowError:
+                continue
+    return list(known)
+
+
+def _count(table: str) -> int:
+    if format_of(name(table)) == "parquet":
+        with open_parquet(table) as file:
+            return int(file.metadata.num_rows)
+    header = read_header(table)
+    size = max(0, file_info(table).size or 0)
+    rows = read = 0
+    for place, _, count in text_chunks(table, header, 100):
+        rows, read = rows + count, place["offset"] + place["size"]
+        if read > SAMPLE_BYTES:
+            break
+    else:
+        return rows
+    return round(rows * size / read)
