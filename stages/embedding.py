@@ -1,0 +1,38 @@
+"""A picture's embedding: its direction in a backbone's feature space, for semantic duplicates and search."""
+
+import pyarrow as pa
+from pydantic import Field
+
+from curation.models.registry import open_model
+from curation.stage import Batch, Column, Columns, Params, Resources, Stage
+
+
+class EmbeddingParams(Params):
+    model: str | None = None
+    device: str = Field("cpu", description='where the model runs: "cpu", "cuda", "cuda:1" ...')
+
+
+class Embedding(Stage):
+    """One unit vector a picture; the cosine of two says how alike they look (1 the same picture).
+
+    Embedded: EfficientNet-lite0, 1280 values. Production: an open_clip image tower (512 for ViT-B-32).
+    """
+
+    name = "embedding"
+    reads = ("pixels",)
+    writes = {
+        # The length is the model's, known only when it is open: a list type serves every backend.
+        "embedding": Column(
+            pa.list_(pa.float16()), "the picture's features, unit length; as many values as the model has"
+        ),
+    }
+    resources = Resources(cpus=1.0, memory_mb=600)
+    role = "image_embedding"
+    Params = EmbeddingParams
+
+    def load(self) -> None:
+        self.model = open_model("image_embedding", self.params.model or "embedded", self.params.device)
+
+    def run(self, batch: Batch) -> Columns:
+        vectors = self.model.embed(batch["pixels"])
+        return {"embedding": list(vectors.astype("float16"))}

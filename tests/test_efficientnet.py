@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from curation.models.efficientnet import EfficientNet, class_names, network_input, one_thread
+from curation.models.registry import describe, open_model
+from curation.pixels import Pixels
+
+
+@pytest.fixture(scope="module")
+def model() -> EfficientNet:
+    return open_model("tags", "embedded")
+
+
+def test_one_backbone_serves_tags_and_embedding(model: EfficientNet) -> None:
+    assert open_model("image_embedding", "embedded") is model
+    assert describe("tags", "embedded") == describe("image_embedding", "embedded")
+
+
+def test_class_names_are_in_the_order_of_imagenet() -> None:
+    names = class_names()
+    assert len(names) == 1000
+    assert (names[0], names[281], names[999]) == ("tench", "tabby", "toilet tissue")
+
+
+def test_tags_name_what_the_photo_shows(model: EfficientNet) -> None:
+    cat, rocket, coffee = model.tags(
+        [Pixels.of(data.cat()), Pixels.of(data.rocket()), Pixels.of(data.coffee())], 3
+    )
+    assert cat[0][0] in {"tabby", "tiger cat", "Egyptian cat"}
+    assert rocket[0][0] in {"missile", "projectile"}
+    assert {"espresso", "cup"} & {name for name, _ in coffee}
+    scores = [score for _, score in cat]
+    assert len(cat) == 3 and scores == sorted(scores, reverse=True) and 0 < sum(scores) <= 1
+
+
+def test_near_duplicates_are_close_and_other_pictures_are_not(model: EfficientNet) -> None:
+    cat = data.cat()
+    vectors = model.embed([Pixels.of(cat), Pixels.of(cat[::2, ::2]), Pixels.of(data.rocket())])
+    assert vectors.shape == (3, 1280) and vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert vectors[0] @ vectors[1] > 0.9 > 0.5 > vectors[0] @ vectors[2]
+
+
+def test_a_picture_has_the_same_bytes_alone_and_among_others(model: EfficientNet) -> None:
+    pictures = [data.cat(), data.rocket(), data.coffee()]
+    together = model.embed([Pixels.of(picture) for picture in pictures])
+    for picture, vector in zip(pictures, together, strict=True):
+        assert np.array_equal(model.embed([Pixels.of(picture)])[0], vector)
+
+
+def test_the_forward_pass_is_shared(model: EfficientNet) -> None:
+    picture = Pixels.of(data.cat())
+    assert model.features(picture) is model.features(picture)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 65535, 3), (65535, 1, 3), (7, 3, 3), (224, 224, 3)])
+def test_any_shape_becomes_one_input(model: EfficientNet, shape: tuple[int, int, int]) -> None:
+    picture = Pixels.of(np.full(shape, 127, np.uint8))
+    assert network_input(picture).shape == (1, 3, 224, 224)
+    assert np.isfinite(model.embed([picture])).all()
+
+
+def test_black_and_white_are_scaled_as_in_training() -> None:
+    assert np.unique(network_input(Pixels.of(np.zeros((300, 300, 3), np.uint8)))) == -127 / 128
+    assert np.unique(network_input(Pixels.of(np.full((300, 300, 3), 255, np.uint8)))) == 1
+
+
+def test_one_thread_gives_the_threads_back() -> None:
+    before = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
