@@ -96,7 +96,7 @@ def explain(error: OSError, location: str, doing: str) -> CurationError:
         return CurationError(f"{location} cannot be {doing}: permission denied")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CurationError(
-            f"{location} cannot be {doing}: the disk is full. What was committed before is sound: free some space "
-            "and run the same command again"
+            f"{location} cannot be {doing}: the disk is full. What was committed before is sound: free some "
+            "space and run the same command again"
         )
     return CurationError(f"{location} cannot be {doing}: {' '.join(str(error).split())[:400]}")

@@ -16,7 +16,7 @@ from curation.errors import CurationError
 from curation.location import explain, locate, resolve, scheme_of
 
 TEMPORARY = ".tmp-"
-"""How the names of uncommitted local files begin: `.tmp-<random>-<name>~`. The tilde keeps suffix searches off."""
+"""How uncommitted local files are named: `.tmp-<random>-<name>~`, so that no search by suffix finds them."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Entry:
 class Store:
     """A folder: a local path, or a URL such as `s3://bucket/run?endpoint_override=..&region=..`.
 
-    Names are relative, with `/` between folders. Folders come into being with their first file. It can be sent
-    to other processes and machines. Everything raises CurationError with a sentence.
+    Names are relative, with `/` between folders. Folders come into being with their first file. A store can
+    be sent to other processes and machines. Everything raises CurationError with a sentence.
     """
 
     root: str
@@ -60,7 +60,7 @@ class Store:
         return f"{top.rstrip('/')}/{check_name(name)}" if name else top
 
     def uri(self, name: str) -> str:
-        """The file as a path or URL that `curation.sources.fetch.fetch` understands, on any machine that sees it."""
+        """The file as a path or URL, as `curation.sources.fetch.fetch` takes it."""
         return resolve(self.root, check_name(name))
 
     def read(self, name: str) -> bytes:
@@ -78,7 +78,7 @@ class Store:
             raise explain(error, self.uri(name), "read") from error
 
     def write(self, name: str, data: bytes) -> None:
-        """Commit `data` under `name`, replacing what was there: a reader sees the old or the new, never a part."""
+        """Commit `data`, replacing what was there: a reader sees the old or the new file, never a part."""
         if self.local:
             self._commit(name, lambda file: file.write(data))
         else:
@@ -105,7 +105,7 @@ class Store:
         return int(info.size)
 
     def list(self, folder: str = "") -> list[Entry]:
-        """Every committed file below `folder`, at any depth, sorted by name; none where there is no such folder."""
+        """Every committed file below `folder`, at any depth, sorted; none where there is no such folder."""
         top = self.path(folder)
         selector = pafs.FileSelector(top, recursive=True, allow_not_found=True)
         try:

@@ -26,7 +26,7 @@ def open_source(section: SourceSection, base: str, work: Store) -> Source:
     base  the folder (or URL) that relative paths start from: the manifest's own
     work  the run directory's `_work`; downloads are kept in it
 
-    Raises UsageError or CurationError when it cannot be opened; reads a bounded part of it, whatever its size.
+    Reads a bounded part of it, whatever its size. Raises UsageError or CurationError if it cannot be opened.
     """
     if section.table:
         from curation.sources.table import open_table
@@ -46,6 +46,6 @@ def open_source(section: SourceSection, base: str, work: Store) -> Source:
 
 
 def read_chunk(chunk: Chunk) -> Iterator[SourceRow]:
-    """The chunk's rows, the same on every machine and every time. Raises CurationError when the source is gone."""
+    """The chunk's rows, the same on every machine every time. Raises CurationError if the source is gone."""
     module, function = _READERS[chunk.kind]
     yield from getattr(import_module(module), function)(chunk.args)

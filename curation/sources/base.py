@@ -1,4 +1,4 @@
-"""What a source is to the engine: chunks, made lazily, each of which gives the same rows wherever it is read."""
+"""What a source is to the engine: chunks, made lazily, each giving the same rows wherever it is read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ class Chunk:
 
     number       dense from 0 in the source's own order; names the file in scores/
     kind, args   which reader gives the rows, and its JSON-able arguments (file, byte range, row range ...)
-    fingerprint  hash of what the rows say (captions, paths, positions): when it changes, the chunk is scored anew
+    fingerprint  hash of what the rows say (captions, paths, positions); a chunk is scored anew if it changes
     rows         how many rows the reader will give
     """
 

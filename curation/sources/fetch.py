@@ -11,7 +11,7 @@ from curation.location import WEB, explain, locate, resolve, scheme_of
 from curation.sources.files import file_info
 
 IN_RUN = "run:"
-"""Begins a URI relative to the run directory (`run:_work/downloads/00000.tar#offset=..`): runs can be moved."""
+"""Begins a URI relative to the run directory, `run:_work/downloads/0.tar#offset=..`: a run can be moved."""
 
 _SPAN = re.compile(r"(.*)#offset=(\d+)&size=(\d+)", re.DOTALL)
 _CELL = re.compile(r"(.*)#row=(\d+)&column=([^#]+)", re.DOTALL)
@@ -28,7 +28,7 @@ def fetch(
 ) -> bytes:
     """The media's bytes.
 
-    uri        a path, a URL, `<file>#offset=N&size=N`, `<parquet>#row=N&column=C`, or `run:` with one of these
+    uri        a path, a URL, `<file>#offset=N&size=N`, `<parquet>#row=N&column=C`, or `run:` before one
     max_bytes  larger media are refused, before reading where the size is known
     private_addresses, timeout_s, retries  for http(s) URLs: see `curation.net`
     run        the run directory, which a `run:` URI is relative to

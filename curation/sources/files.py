@@ -14,7 +14,7 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 def expand(pattern: str) -> Iterator[str]:
     """Files that a pattern names, in order; a range is counted without looking, `*` lists one folder.
 
-    A file whose name really contains these signs stands for itself. Raises CurationError where `*` finds nothing.
+    A file whose name really has these signs stands for itself. Raises CurationError where `*` finds nothing.
     """
     span = _RANGE.search(pattern)
     if (span or "*" in pattern) and file_info(pattern).type == pafs.FileType.File:

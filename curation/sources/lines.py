@@ -13,7 +13,7 @@ MAX_LINE = 8 << 20
 
 @dataclass(frozen=True)
 class Line:
-    """`offset` and `size` in bytes, the newline included; `data` is cut when the line is longer than MAX_LINE."""
+    """`offset` and `size` in bytes, newline included; `data` is cut when the line is longer than MAX_LINE."""
 
     number: int
     offset: int
@@ -42,7 +42,7 @@ def open_text(location: str, offset: int = 0) -> Iterator[io.BufferedReader]:
 
 
 def read_lines(stream: io.BufferedReader, offset: int, number: int, end: int | None = None) -> Iterator[Line]:
-    """Lines from the stream's place, which is `offset` and line `number`, up to byte `end` or the file's end."""
+    """Lines from the stream's place, `offset` and line `number`, up to byte `end` or the file's end."""
     while end is None or offset < end:
         data = stream.readline(MAX_LINE)
         if not data:

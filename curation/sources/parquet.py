@@ -1,4 +1,4 @@
-"""Parquet tables: row ranges from the footer, read through cursors that move forward, never a row group at once."""
+"""Parquet tables: row ranges from the footer, read by cursors that move forward through the row groups."""
 
 import threading
 from collections import OrderedDict
@@ -14,7 +14,16 @@ from curation.errors import CurationError
 from curation.location import explain, locate, name, resolve
 from curation.record import SourceRow
 from curation.sources.files import file_info
-from curation.sources.rows import Columns, RowError, bounded, broken, captions_of, clean, row_key, table_row
+from curation.sources.rows import (
+    Columns,
+    RowError,
+    broken,
+    captions_of,
+    clean,
+    other_columns,
+    row_key,
+    table_row,
+)
 
 MAX_CURSORS = 4
 
@@ -50,9 +59,8 @@ def read_parquet(place: dict[str, Any], columns: Columns) -> Iterator[SourceRow]
     wanted = [f.name for f in schema if not _binary(f.type) and not (f.name == columns.media and media)]
     if pa.types.is_struct(kind) and "path" in [f.name for f in kind]:
         wanted.append(f"{columns.media}.path")
-    for number, values in enumerate(
-        cells(columns.table, wanted, place["first"], place["count"]), place["first"]
-    ):
+    rows = cells(columns.table, wanted, place["first"], place["count"])
+    for number, values in enumerate(rows, place["first"]):
         try:
             yield _row(values, columns, media, number)
         except RowError as error:
@@ -76,30 +84,31 @@ def _row(values: dict[str, Any], columns: Columns, media: str | None, number: in
     if media is None:
         return table_row(values, columns)
     path = (values.get(columns.media) or {}).get("path")
-    extra = {k: v for k, v in values.items() if k not in (columns.media, columns.caption, columns.key)}
     return SourceRow(
         key=row_key(values, columns, clean(path) if path else name(columns.table)),
         uri=f"{columns.table}#row={number}&column={quote(media)}",
         captions=captions_of(values.get(columns.caption) if columns.caption else None, columns.caption),
-        extra=bounded(extra),
+        extra=other_columns(values, columns),
     )
 
 
 def cells(table: str, columns: list[str], first: int, count: int) -> Iterator[dict[str, Any]]:
-    """`count` rows from row `first` on. Raises CurationError when the file has become shorter or unreadable."""
+    """`count` rows from row `first` on. Raises CurationError for a file that is shorter, broken or gone."""
     try:
         with _lock:
             batches = _cursor(table, tuple(columns)).take(first, count)
     except pa.ArrowException as error:
+        _cursors.clear()
         raise CurationError(f"{table}, rows {first} to {first + count - 1}: {error}") from error
     except OSError as error:
+        _cursors.clear()
         raise explain(error, table, "read") from error
     for batch in batches:
         yield from batch.to_pylist()
 
 
 def media_bytes(table: str, column: str, row: int, max_bytes: int) -> bytes:
-    """The bytes in a media cell, or in the file that its `path` names. Raises CurationError for a null or a large one."""
+    """The bytes in a media cell, or of the file its `path` names. Raises CurationError without either."""
     from curation.location import parent
     from curation.sources.fetch import fetch
 
@@ -119,13 +128,14 @@ def media_bytes(table: str, column: str, row: int, max_bytes: int) -> bytes:
 
 
 class Cursor:
-    """A place in a Parquet file that moves forward cheaply; going back starts again at a row group's first row.
+    """A place in a Parquet file that moves forward cheaply; going back starts again at a row group's start.
 
-    Row groups have up to a million rows, and Parquet cannot skip within them: reading each chunk for itself would
-    decode a row group once per chunk.
+    Row groups have up to a million rows, and Parquet cannot skip within them: reading each chunk for itself
+    would decode a row group once per chunk.
     """
 
     def __init__(self, table: str, columns: tuple[str, ...]) -> None:
+        self.table = table
         self.file = open_parquet(table)
         self.columns = list(columns)
         self.batches: Iterator[pa.RecordBatch] = iter(())
@@ -147,7 +157,9 @@ class Cursor:
             self._start(group)
         taken: list[pa.RecordBatch] = []
         while count:
-            batch = self.rest if self.rest is not None else next(self.batches)
+            batch = self.rest if self.rest is not None else next(self.batches, None)
+            if batch is None:
+                raise CurationError(f"{self.table} ends before row {first}, its footer says otherwise")
             skip = min(first - self.position, batch.num_rows)
             part = batch.slice(skip, count)
             used = skip + part.num_rows
@@ -159,11 +171,9 @@ class Cursor:
     def _start(self, group: int) -> None:
         groups = range(group, len(self.starts) - 1)
         self.position, self.rest = self.starts[group], None
-        size = 8 if any(_binary(self.file.schema_arrow.field(c.partition(".")[0]).type) or c.endswith(".bytes")
-                        for c in self.columns) else 256  # fmt: skip
-        self.batches = self.file.iter_batches(
-            size, row_groups=groups, columns=self.columns, use_threads=False
-        )
+        kinds = [self.file.schema_arrow.field(column.partition(".")[0]).type for column in self.columns]
+        rows = 8 if any(_binary(kind) or pa.types.is_struct(kind) for kind in kinds) else 256
+        self.batches = self.file.iter_batches(rows, groups, self.columns, use_threads=False)
 
 
 _lock = threading.RLock()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from curation.location import name, resolve, scheme_of
+from curation.location import name, resolve
 from curation.record import SourceRow
 
 MAX_KEY = 1000
@@ -53,18 +53,14 @@ def table_row(values: Mapping[str, Any], columns: Columns) -> SourceRow:
     if cell is None or cell == "":
         raise RowError(f"the row has no value in the media column {columns.media!r}")
     if not isinstance(cell, str):
-        raise RowError(
-            f"the media column {columns.media!r} holds {type(cell).__name__} where a path or URL belongs"
-        )
+        raise RowError(f"the media column {columns.media!r} holds {type(cell).__name__}, not a path or URL")
     path = clean(cell)
     return SourceRow(
         key=row_key(values, columns, path),
         uri=resolve(columns.base, path),
         media=media_kind(path),
         captions=captions_of(values.get(columns.caption) if columns.caption else None, columns.caption),
-        extra=bounded(
-            {k: v for k, v in values.items() if k not in (columns.media, columns.caption, columns.key)}
-        ),
+        extra=other_columns(values, columns),
     )
 
 
@@ -72,9 +68,7 @@ def row_key(values: Mapping[str, Any], columns: Columns, default: str) -> str:
     """The cell of the `key:` column, `default` where none is named."""
     value = values.get(columns.key) if columns.key else default
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise RowError(
-            f"the key column {columns.key!r} holds {str(value)[:80]!r} where a name or a whole number belongs"
-        )
+        raise RowError(f"the key column {columns.key!r} holds {str(value)[:80]!r}, not a name or number")
     if len(str(value)) > MAX_KEY:
         raise RowError(f"the key has {len(str(value))} characters; at most {MAX_KEY} are allowed")
     return clean(str(value))
@@ -85,14 +79,18 @@ def captions_of(cell: Any, column: str | None) -> list[str]:
     captions = cell if isinstance(cell, list) else [] if cell is None else [cell]
     for caption in captions:
         if not isinstance(caption, str | None):
-            raise RowError(
-                f"the caption column {column!r} holds {type(caption).__name__} where text or a list of text belongs"
-            )
+            raise RowError(f"the caption column {column!r} holds {type(caption).__name__}, not text")
     return [clean(caption) for caption in captions if caption and caption.strip()]
 
 
+def other_columns(values: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    """The cells that are neither media, caption nor key, bounded."""
+    named = (columns.media, columns.caption, columns.key)
+    return bounded({column: value for column, value in values.items() if column not in named})
+
+
 def bounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` as JSON-able data of bounded size: long ones are cut, and what comes after 64 kB is left out."""
+    """`values` as JSON-able data of bounded size: long ones are cut, what comes after 64 kB is left out."""
     kept: dict[str, Any] = {}
     size = 0
     for key, value in values.items():
@@ -121,7 +119,3 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v, depth + 1) for v in value]
     return f"{len(value)} bytes" if isinstance(value, bytes) else clean(str(value))
-
-
-def is_web(location: str) -> bool:
-    return scheme_of(location) in ("http", "https")

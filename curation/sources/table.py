@@ -20,16 +20,10 @@ from curation.sources.parquet import open_parquet, parquet_chunks, read_parquet
 from curation.sources.rows import Columns, RowError
 from curation.sources.text import csv_rows, json_cells, read_text, text_chunks
 
-FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 SAMPLE_BYTES = 1 << 18
 SAMPLE_ROWS = 100
+SAMPLE_FILES = 8
 
 
 @dataclass(frozen=True)
@@ -45,34 +39,31 @@ class Table:
         number = 0
         for table in expand(self.pattern):
             header = read_header(table)
-            parts = (
-                parquet_chunks(table, rows_per_chunk)
-                if header == []
-                else text_chunks(table, header, rows_per_chunk)
-            )
+            if format_of(name(table)) == "parquet":
+                parts = parquet_chunks(table, rows_per_chunk)
+            else:
+                parts = text_chunks(table, header, rows_per_chunk)
             for place, digest, rows in parts:
                 args = {"table": table, "place": place, "header": header, **self._columns()}
                 yield Chunk(number, "table", args, fingerprint("table", args, digest), rows)
                 number += 1
 
     def estimate(self) -> int | None:
-        """Rows: exact for Parquet and small text tables, else from the length of the first rows."""
-        total = 0
-        for table in expand(self.pattern):
-            total += _count(table)
-        return total
+        """Rows: exact for a few Parquet or small text files, else from the first files' first rows."""
+        tables = list(expand(self.pattern))
+        counts = [_count(table) for table in tables[:SAMPLE_FILES]]
+        return round(sum(counts) * len(tables) / len(counts))
 
     def check(self) -> None:
-        """Raise UsageError where no row of the first table's beginning has a column that the manifest names."""
+        """Raise UsageError for a column that the manifest names and no row at the first table's start has."""
         table = next(expand(self.pattern))
         known = known_columns(table)
         for word, column in self._columns().items():
             if column and known and column not in known:
                 close = difflib.get_close_matches(column, known, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise UsageError(
-                    f"source: {word}: {table} has no column {column!r}, it has {', '.join(known[:30])}{hint}"
-                )
+                there = ", ".join(known[:30])
+                raise UsageError(f"source: {word}: {table} has no column {column!r}, it has {there}{hint}")
 
     def _columns(self) -> dict[str, str | None]:
         return {"media": self.media, "caption": self.caption, "key": self.key}
@@ -84,9 +75,7 @@ def open_table(section: SourceSection, base: str, pattern: str) -> Table:
     format_of(name(pattern))
     if not section.media:
         known = ", ".join(known_columns(next(expand(table.pattern)))[:30])
-        raise UsageError(
-            f"source: say which column of {pattern} names the media, `media: COLUMN`; it has {known}"
-        )
+        raise UsageError(f"source: say which column of {pattern} is `media:`; it has {known}")
     table.check()
     return table
 
@@ -94,7 +83,7 @@ def open_table(section: SourceSection, base: str, pattern: str) -> Table:
 def read_table(args: dict[str, Any]) -> Iterator[SourceRow]:
     """The rows of a chunk, on a worker."""
     columns = Columns(args["media"], args["caption"], args["key"], args["table"], parent(args["table"]))
-    if args["header"] == []:
+    if format_of(name(args["table"])) == "parquet":
         return read_parquet(args["place"], columns)
     return read_text(args["place"], columns, args["header"])
 
@@ -114,10 +103,9 @@ def format_of(filename: str) -> str:
 
 
 def read_header(table: str) -> list[str] | None:
-    """The column names of a csv or tsv file, None for jsonl, [] for Parquet (its columns stand in its footer)."""
-    kind = format_of(name(table))
-    if kind != "csv":
-        return None if kind == "jsonl" else []
+    """The column names of a csv or tsv file, None for other formats."""
+    if format_of(name(table)) != "csv":
+        return None
     with open_text(table) as stream:
         tabs = name(table).lower().endswith(".tsv")
         _, values = next(csv_rows(read_lines(stream, 0, 1), "\t" if tabs else ","), ([], []))
@@ -129,7 +117,7 @@ def read_header(table: str) -> list[str] | None:
 
 
 def known_columns(table: str) -> list[str]:
-    """Column names, sorted as they stand; of a jsonl file those of its first rows. [] where no row can be read."""
+    """Column names as they stand; of a jsonl file those of its first rows, [] where none can be read."""
     if format_of(name(table)) == "parquet":
         with open_parquet(table) as file:
             return list(file.schema_arrow.names)

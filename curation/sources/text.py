@@ -31,7 +31,7 @@ class Record:
 
 
 def text_chunks(table: str, header: list[str] | None, rows: int) -> Iterator[tuple[dict[str, Any], str, int]]:
-    """(arguments of the reader, digest of the raw rows, number of rows) for each chunk, read as it is asked for."""
+    """(place, digest of the raw rows, number of rows) of each chunk, reading no further than it must."""
     digest, count, first = xxhash.xxh3_128(), 0, None
     with open_text(table) as stream:
         for record in records(read_lines(stream, 0, 1), table, header):
@@ -121,8 +121,6 @@ def _feed(first: Line, lines: Iterator[Line], waiting: deque[Line], taken: list[
     while line is not None and len(taken) < MAX_RECORD_LINES:
         taken.append(line)
         yield _decode(line)
-        if first.too_long or sum(one.size for one in taken[-1:]) > MAX_LINE:
-            return
         line = waiting.popleft() if waiting else next(lines, None)
     if line is not None:
         waiting.appendleft(line)
