@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from curation import yamlfile
 from curation.errors import UsageError
+from curation.location import name, parent, resolve
 from curation.manifest import Manifest
 
 
@@ -23,8 +24,8 @@ class Loaded:
 
     @property
     def base(self) -> str:
-        """The folder or URL that relative paths in the manifest start from."""
-        return self.path.rsplit("/", 1)[0] if "/" in self.path else "."
+        """The folder or URL that the manifest lies in; its relative paths start there."""
+        return parent(self.path)
 
     def where(self, *keys: str | int) -> str:
         """`manifest.yaml:12: score.aesthetic`: where a key stands, or its nearest parent that has a line."""
@@ -39,9 +40,24 @@ def load(path: str, overrides: Sequence[str] = ()) -> Loaded:
     for override in overrides:
         _override(data, override)
     try:
-        return Loaded(Manifest.model_validate(data), path, lines)
+        return Loaded(_absolute(Manifest.model_validate(data), parent(path)), path, lines)
     except ValidationError as error:
         raise UsageError("\n".join(_sentences(error, path, lines))) from error
+
+
+def _absolute(manifest: Manifest, base: str) -> Manifest:
+    """Paths as seen from the manifest, so that the run's own copy of it means the same wherever it lies."""
+    kinds = ("table", "folder", "webdataset", "urls")
+    sources = tuple(
+        section.model_copy(update={kind: resolve(base, path) for kind in kinds if (path := getattr(section, kind))})
+        for section in manifest.source
+    )
+    duplicates = tuple(
+        section.model_copy(update={"against": tuple(resolve(base, path) for path in section.against)})
+        for section in manifest.select.duplicates
+    )
+    select = manifest.select.model_copy(update={"duplicates": duplicates})
+    return manifest.model_copy(update={"source": sources, "select": select})
 
 
 def _read(path: str) -> str:
@@ -49,8 +65,7 @@ def _read(path: str) -> str:
 
     try:
         if "://" in path:
-            folder, _, name = path.rpartition("/")
-            return Store(folder).read(name).decode()
+            return Store(parent(path)).read(name(path)).decode()
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: a manifest is UTF-8 text, and this is not ({error.reason})") from error

@@ -12,6 +12,7 @@ from curation import chunkfile
 from curation.cells import Cells
 from curation.chunkfile import Attempt, ChunkTask
 from curation.errors import CurationError
+from curation.manifest import SourceSection
 from curation.pixels import Pixels
 from curation.plan import Plan, PlannedStage
 from curation.sandbox import Decoder, Limits
@@ -46,6 +47,30 @@ class RunContext:
     store: Store
     max_bytes: int
     private_addresses: bool
+    timeout_s: float
+    retries: int
+
+    @classmethod
+    def of(cls, store: Store, sources: Sequence[SourceSection]) -> "RunContext":
+        """With several sources: the widest bounds, but private addresses only where every source allows them."""
+        return cls(
+            store,
+            max_bytes=int(max(source.max_mb for source in sources) * 1e6),
+            private_addresses=all(source.private_addresses for source in sources),
+            timeout_s=max(source.timeout_s for source in sources),
+            retries=max(source.retries for source in sources),
+        )
+
+    def fetch(self, uri: str) -> bytes:
+        """The media's bytes; raises CurationError with a sentence."""
+        return fetch(
+            uri,
+            max_bytes=self.max_bytes,
+            private_addresses=self.private_addresses,
+            timeout_s=self.timeout_s,
+            retries=self.retries,
+            run=self.store.root,
+        )
 
 
 class ChunkScorer:
@@ -165,8 +190,7 @@ class ChunkScorer:
     def _fetch(self, work: InWork, row: int) -> bytes | None:
         started = time.perf_counter()
         try:
-            uri = work.cells.columns["source_uri"][row]
-            data = fetch(uri, max_bytes=self.context.max_bytes, private_addresses=self.context.private_addresses)
+            data = self.context.fetch(work.cells.columns["source_uri"][row])
         except CurationError as error:
             work.cells.fail(row, "read", str(error))
             return None

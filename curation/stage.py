@@ -51,6 +51,8 @@ class Resources:
     cpus: float = 1.0
     gpus: float = 0.0
     memory_mb: int = 100
+    milliseconds: float = 1.0
+    """About what one record of 1 MP costs on one core; for `curate plan` only."""
     batch_rows: int = 32
     """Rows handed to `run` at once; less at the end of a chunk."""
 
