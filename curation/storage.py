@@ -73,7 +73,7 @@ class Store:
     def open(self, name: str) -> pa.NativeFile:
         """A seekable file, to be closed by the caller."""
         try:
-            return self.filesystem.open_input_file(self.path(name))
+            return self.filesystem.open_input_file(self.path(check_name(name)))
         except OSError as error:
             raise explain(error, self.uri(name), "read") from error
 
@@ -121,7 +121,7 @@ class Store:
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""
         try:
-            self.filesystem.delete_file(self.path(name))
+            self.filesystem.delete_file(self.path(check_name(name)))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -136,13 +136,13 @@ class Store:
 
     def _info(self, name: str) -> pafs.FileInfo:
         try:
-            return self.filesystem.get_file_info(self.path(name))
+            return self.filesystem.get_file_info(self.path(check_name(name)))
         except OSError as error:
             raise explain(error, self.uri(name), "read") from error
 
     def _commit(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
         """Fill a temporary in the same directory, flush it to the disk, give it its name."""
-        final = Path(self.path(name))
+        final = Path(self.path(check_name(name)))
         temporary = final.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{final.name[:200]}~")
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ class Store:
         stream would publish what had been sent until then, and pyarrow cannot abort an upload.
         """
         try:
-            with self.filesystem.open_output_stream(self.path(name)) as stream:
+            with self.filesystem.open_output_stream(self.path(check_name(name))) as stream:
                 stream.write(data)
         except OSError as error:
             raise explain(error, self.uri(name), "written") from error

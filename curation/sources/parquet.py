@@ -1,8 +1,10 @@
 """Parquet tables: row ranges from the footer, read by cursors that move forward through the row groups."""
 
 import threading
-from collections import OrderedDict
+from bisect import bisect_right
+from collections import OrderedDict, deque
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from curation.errors import CurationError
-from curation.location import explain, locate, name, resolve
+from curation.location import explain, locate, name, parent, resolve
 from curation.record import SourceRow
 from curation.sources.files import file_info
 from curation.sources.rows import (
@@ -109,7 +111,6 @@ def cells(table: str, columns: list[str], first: int, count: int) -> Iterator[di
 
 def media_bytes(table: str, column: str, row: int, max_bytes: int) -> bytes:
     """The bytes in a media cell, or of the file its `path` names. Raises CurationError without either."""
-    from curation.location import parent
     from curation.sources.fetch import fetch
 
     (values,) = cells(table, [column], row, 1)
@@ -128,51 +129,56 @@ def media_bytes(table: str, column: str, row: int, max_bytes: int) -> bytes:
 
 
 class Cursor:
-    """A place in a Parquet file that moves forward cheaply; going back starts again at a row group's start.
+    """A place in a Parquet file that moves forward cheaply; back it starts again at a row group.
 
     Row groups have up to a million rows, and Parquet cannot skip within them: reading each chunk for itself
-    would decode a row group once per chunk.
+    would decode a row group once per chunk. The last batches are kept: threads ask out of order.
     """
 
     def __init__(self, table: str, columns: tuple[str, ...]) -> None:
-        self.table = table
+        self.table, self.columns = table, list(columns)
         self.file = open_parquet(table)
-        self.columns = list(columns)
+        footer = self.file.metadata
+        counts = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
+        self.starts = list(accumulate(counts, initial=0))
         self.batches: Iterator[pa.RecordBatch] = iter(())
-        self.position = self.file.metadata.num_rows
-        self.rest: pa.RecordBatch | None = None
-        starts = [0]
-        for group in range(self.file.num_row_groups):
-            starts.append(starts[-1] + self.file.metadata.row_group(group).num_rows)
-        self.starts = starts
+        self.window: deque[tuple[int, pa.RecordBatch]] = deque(maxlen=4)
+        self.position = footer.num_rows
 
     def take(self, first: int, count: int) -> list[pa.RecordBatch]:
         """Batches that hold rows first .. first + count - 1."""
-        if first + count > self.starts[-1]:
-            raise CurationError(
-                f"the table has {self.starts[-1]} rows; rows {first} to {first + count - 1} were asked for"
-            )
-        group = next(g for g in range(len(self.starts) - 1) if self.starts[g + 1] > first)
-        if first < self.position or self.starts[group] > self.position:
+        end = first + count
+        if end > self.starts[-1]:
+            raise CurationError(f"{self.table} has {self.starts[-1]} rows, {end} or more were expected")
+        group = bisect_right(self.starts, first) - 1
+        oldest = self.window[0][0] if self.window else self.position
+        if first < oldest or self.position < self.starts[group]:
             self._start(group)
         taken: list[pa.RecordBatch] = []
-        while count:
-            batch = self.rest if self.rest is not None else next(self.batches, None)
-            if batch is None:
-                raise CurationError(f"{self.table} ends before row {first}, its footer says otherwise")
-            skip = min(first - self.position, batch.num_rows)
-            part = batch.slice(skip, count)
-            used = skip + part.num_rows
-            self.position, first, count = self.position + used, first + part.num_rows, count - part.num_rows
-            self.rest = batch.slice(used) if used < batch.num_rows else None
-            taken += [part] if part.num_rows else []
+        while first < end:
+            start, batch = self._holding(first)
+            taken.append(batch.slice(first - start, end - first))
+            first += taken[-1].num_rows
         return taken
 
+    def _holding(self, row: int) -> tuple[int, pa.RecordBatch]:
+        for start, batch in self.window:
+            if start <= row < start + batch.num_rows:
+                return start, batch
+        while self.position <= row:
+            batch = next(self.batches, None)
+            if batch is None:
+                raise CurationError(f"{self.table} ends before row {row}, its footer says otherwise")
+            self.window.append((self.position, batch))
+            self.position += batch.num_rows
+        return self.window[-1]
+
     def _start(self, group: int) -> None:
-        groups = range(group, len(self.starts) - 1)
-        self.position, self.rest = self.starts[group], None
+        self.window.clear()
+        self.position = self.starts[group]
         kinds = [self.file.schema_arrow.field(column.partition(".")[0]).type for column in self.columns]
         rows = 8 if any(_binary(kind) or pa.types.is_struct(kind) for kind in kinds) else 256
+        groups = range(group, len(self.starts) - 1)
         self.batches = self.file.iter_batches(rows, groups, self.columns, use_threads=False)
 
 
