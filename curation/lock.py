@@ -27,7 +27,7 @@ class RunLock:
 
     store     the run directory
     beat_s    object storage: how often the holder says that it is alive, seconds
-    expiry_s  object storage: a holder silent for so long is dead; one on this machine, when its process is gone
+    expiry_s  object storage: a holder silent so long is dead; on this machine one whose process is gone
     settle_s  object storage: how long to wait before looking whether another run wrote its lock meanwhile
     """
 
