@@ -37,6 +37,11 @@ def number_of(file: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def is_scores(path: str) -> bool:
+    """Whether a path below the run directory is a chunk file of scores/."""
+    return path.endswith(".parquet") and not path.rpartition("/")[2].startswith(("_", "."))
+
+
 def metadata(chunk: Chunk, plan: Plan) -> dict[str, Any]:
     """What a later run needs in order to reuse cells: kept in the Parquet schema."""
     return {"rows": chunk.fingerprint, "stages": {stage.name: stage.fingerprint for stage in plan.stages}}

@@ -1,0 +1,88 @@
+"""Buckets: the few shapes that latents come in, and which of them a picture goes to."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log
+
+from curation.errors import UsageError
+from curation.manifest import EncodeSection
+from curation.standardize import Recipe
+
+ASPECTS = (1 / 2, 9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9, 2.0)
+"""Width / height of the buckets of `buckets: aspect`."""
+MULTIPLE = 16
+"""Sides are multiples of it: 8 for the VAE, 2 for a DiT's patches."""
+
+
+@dataclass(frozen=True, order=True)
+class Bucket:
+    """Frames and pixels that all samples of a shard share."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        """`1x256x256`: frames x height x width."""
+        return f"{self.frames}x{self.height}x{self.width}"
+
+
+def table(encode: EncodeSection) -> tuple[Bucket, ...]:
+    """All buckets of a manifest. Raises UsageError for a size that no VAE takes."""
+    return _table(encode.size, encode.buckets)
+
+
+@lru_cache
+def _table(size: int, buckets: str | tuple[str, ...]) -> tuple[Bucket, ...]:
+    if buckets == "square":
+        return (Bucket(1, size, size),)
+    if buckets == "aspect":
+        sides = [(_round(size * aspect**0.5), _round(size / aspect**0.5)) for aspect in ASPECTS]
+        return tuple(sorted({Bucket(1, height, width) for width, height in sides}))
+    return tuple(sorted(_named(text) for text in buckets))
+
+
+def _round(side: float) -> int:
+    return max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)
+
+
+def _named(text: str) -> Bucket:
+    width, cross, height = text.partition("x")
+    if not cross or not width.isdigit() or not height.isdigit() or int(width) % 8 or int(height) % 8 or not int(width) * int(height):
+        raise UsageError(f"encode.buckets: '{text}' is no bucket; say WIDTHxHEIGHT in multiples of 8, such as 320x192")
+    return Bucket(1, int(height), int(width))
+
+
+def content(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> tuple[int, int, int, int]:
+    """The part of a picture that is encoded, before it is cropped to its bucket: left, top, right, bottom."""
+    if encode.remove_letterbox and box and box[2] - box[0] >= 8 and box[3] - box[1] >= 8:
+        return (box[0], box[1], box[2], box[3])
+    return (0, 0, width, height)
+
+
+def choose(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> Bucket:
+    """The bucket whose aspect is nearest in ratio; of equals the larger."""
+    left, top, right, bottom = content(width, height, box, encode)
+    aspect = (right - left) / (bottom - top)
+    return min(table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height))
+
+
+def _log_ratio(a: float, b: float) -> float:
+    return round(log(a / b), 9)
+
+
+def unencodable(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> str | None:
+    """Why a record cannot be encoded without enlarging it, None when it can."""
+    if encode.upscale:
+        return None
+    bucket = choose(width, height, box, encode)
+    left, top, right, bottom = content(width, height, box, encode)
+    scale = max(bucket.width / (right - left), bucket.height / (bottom - top))
+    return f"smaller than its bucket {bucket.name}" if scale > 1 else None
+
+
+def recipe(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> Recipe:
+    """How a picture becomes its bucket's pixels."""
+    bucket = choose(width, height, box, encode)
+    return Recipe(bucket.width, bucket.height, encode.crop, content(width, height, box, encode), encode.filter)

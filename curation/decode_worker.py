@@ -1,0 +1,76 @@
+"""The child process of curation.sandbox: reads framed requests on stdin, answers on stdout, dies with its parent.
+
+A frame is a JSON header's length, the body's length (both uint32), the header, the body.
+"""
+
+import ctypes
+import json
+import resource
+import signal
+import struct
+import sys
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+from curation.decode import Refused, decode_image
+from curation.standardize import Recipe, standardize
+
+FRAME = struct.Struct("<II")
+PR_SET_PDEATHSIG = 1
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """Header and body, None at the end of the stream."""
+    lengths = stream.read(FRAME.size)
+    if len(lengths) < FRAME.size:
+        return None
+    header, body = FRAME.unpack(lengths)
+    return json.loads(stream.read(header)), stream.read(body)
+
+
+def write_frame(stream: BinaryIO, header: dict[str, Any], body: bytes | memoryview) -> None:
+    raw = json.dumps(header).encode()
+    stream.write(FRAME.pack(len(raw), len(body)) + raw)
+    stream.write(body)
+    stream.flush()
+
+
+def answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Decode, or decode and standardize; a refusal is an answer too."""
+    try:
+        image, info = decode_image(data, request["max_pixels"])
+        if request["recipe"] is None:
+            return {"info": info, "shape": [image.height, image.width, 3]}, image.tobytes()
+        recipe = Recipe(**{**request["recipe"], "box": tuple(request["recipe"]["box"]) if request["recipe"]["box"] else None})
+        made = standardize(image, recipe)
+        header = {"info": info, "shape": list(made.rgb.shape), "resized": made.resized, "crop_ltrb": made.crop_ltrb}
+        return header, made.rgb.tobytes()
+    except Refused as error:
+        return {"refused": str(error)}, b""
+
+
+def confine(memory_mb: int) -> None:
+    """Bound the address space, leave no core files, ignore the terminal's Ctrl-C, die when the parent does."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    confine(int(sys.argv[1]))
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr
+    write_frame(answers, {"ready": True}, b"")
+    while (frame := read_frame(requests)) is not None:
+        write_frame(answers, *answer(*frame))
+
+
+def request_of(recipe: Recipe | None, max_pixels: int) -> dict[str, Any]:
+    """The header of a request."""
+    return {"max_pixels": max_pixels, "recipe": asdict(recipe) if recipe else None}
+
+
+if __name__ == "__main__":
+    main()
