@@ -35,11 +35,11 @@ def open_source(section: SourceSection, base: str, work: Store) -> Source:
     if section.folder:
         from curation.sources.folder import Folder
 
-        return Folder(resolve(base, section.folder))
+        return Folder(resolve(base, section.folder), section.caption, section.key)
     if section.webdataset:
         from curation.sources.webdataset import WebDataset
 
-        return WebDataset(resolve(base, section.webdataset))
+        return WebDataset(resolve(base, section.webdataset), section.caption, section.key)
     from curation.sources.urls import open_urls
 
     return open_urls(section, base, work)

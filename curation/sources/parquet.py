@@ -87,7 +87,7 @@ def _row(values: dict[str, Any], columns: Columns, media: str | None, number: in
         return table_row(values, columns)
     path = (values.get(columns.media) or {}).get("path")
     return SourceRow(
-        key=row_key(values, columns, clean(path) if path else name(columns.table)),
+        key=row_key(values, columns.key, clean(path) if path else name(columns.table)),
         uri=f"{columns.table}#row={number}&column={quote(media)}",
         captions=captions_of(values.get(columns.caption) if columns.caption else None, columns.caption),
         extra=other_columns(values, columns),

@@ -56,7 +56,7 @@ def table_row(values: Mapping[str, Any], columns: Columns) -> SourceRow:
         raise RowError(f"the media column {columns.media!r} holds {type(cell).__name__}, not a path or URL")
     path = clean(cell)
     return SourceRow(
-        key=row_key(values, columns, path),
+        key=row_key(values, columns.key, path),
         uri=resolve(columns.base, path),
         media=media_kind(path),
         captions=captions_of(values.get(columns.caption) if columns.caption else None, columns.caption),
@@ -64,11 +64,11 @@ def table_row(values: Mapping[str, Any], columns: Columns) -> SourceRow:
     )
 
 
-def row_key(values: Mapping[str, Any], columns: Columns, default: str) -> str:
+def row_key(values: Mapping[str, Any], column: str | None, default: str) -> str:
     """The cell of the `key:` column, `default` where none is named."""
-    value = values.get(columns.key) if columns.key else default
+    value = values.get(column) if column else default
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise RowError(f"the key column {columns.key!r} holds {str(value)[:80]!r}, not a name or number")
+        raise RowError(f"the key column {column!r} holds {str(value)[:80]!r}, not a name or number")
     if len(str(value)) > MAX_KEY:
         raise RowError(f"the key has {len(str(value))} characters; at most {MAX_KEY} are allowed")
     return clean(str(value))

@@ -1,0 +1,93 @@
+"""`webdataset:` sources: tars whose adjacent members with one key make a record. Nothing is extracted.
+
+Decisions: a member that leads outside the archive (`../x`, `/x`), a link, a device or a sparse file is a row
+with an error, its name no more than text. Members that come back to a key seen before in the archive are a
+row with an error; the first of its members keep their own row. Names that begin with a dot have no key and
+are no records. A cut or damaged archive gives the rows before that place, and one row with the error.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import xxhash
+
+from curation.errors import UsageError
+from curation.location import name
+from curation.record import SourceRow
+from curation.sources.base import Chunk
+from curation.sources.files import expand, file_info
+from curation.sources.samples import Fields, sample_row
+from curation.sources.table import fingerprint
+from curation.sources.tar import Sample, open_archive, samples
+
+MAX_KEYS = 1_000_000
+"""Keys remembered per archive to find members that are not adjacent, 8 bytes of hash each."""
+SAMPLE_FILES = 8
+SAMPLE_ROWS = 200
+
+
+@dataclass(frozen=True)
+class WebDataset:
+    """A tar or a pattern of tars; `caption` and `key` name fields of the samples' JSON members."""
+
+    pattern: str
+    caption: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if not name(self.pattern).lower().endswith(".tar"):
+            hint = (
+                "; unpack it first: samples are read by their place" if ".tar." in name(self.pattern) else ""
+            )
+            raise UsageError(f"source: webdataset: {self.pattern} is not a .tar{hint}")
+
+    def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
+        number = 0
+        for tar in expand(self.pattern):
+            for found in _portions(tar, rows_per_chunk):
+                place = {
+                    "offset": found[0].offset,
+                    "end": found[-1].end,
+                    "again": [i for i, sample in enumerate(found) if sample.again],
+                }
+                args = {"tar": tar, "place": place, "caption": self.caption, "key": self.key}
+                digest = xxhash.xxh3_128("\n".join(sample.headers() for sample in found).encode()).hexdigest()
+                yield Chunk(number, "webdataset", args, fingerprint("webdataset", args, digest), len(found))
+                number += 1
+
+    def estimate(self) -> int | None:
+        """Samples, from the bytes that the first ones of a few archives take."""
+        tars = list(expand(self.pattern))
+        total = 0.0
+        for tar in tars[:SAMPLE_FILES]:
+            found = next(_portions(tar, SAMPLE_ROWS), [])
+            size = file_info(tar).size or 0
+            whole = len(found) < SAMPLE_ROWS
+            total += len(found) if whole else len(found) * size / max(1, found[-1].end)
+        return round(total * len(tars) / max(1, min(len(tars), SAMPLE_FILES)))
+
+
+def _portions(tar: str, rows: int) -> Iterator[list[Sample]]:
+    """An archive's samples, `rows` at a time, those that come back to an earlier key marked."""
+    seen: set[int] = set()
+    portion: list[Sample] = []
+    with open_archive(tar) as archive:
+        for sample in samples(archive):
+            mark = xxhash.xxh3_64_intdigest(sample.key.encode())
+            portion.append(sample.marked(again=sample.error is None and mark in seen))
+            if len(seen) < MAX_KEYS:
+                seen.add(mark)
+            if len(portion) == rows:
+                yield portion
+                portion = []
+    if portion:
+        yield portion
+
+
+def read_webdataset(args: dict[str, Any]) -> Iterator[SourceRow]:
+    """The rows of a chunk, on a worker: the headers once more, and the text members."""
+    place, fields = args["place"], Fields(args["caption"], args["key"])
+    with open_archive(args["tar"], place["offset"]) as archive:
+        for i, sample in enumerate(samples(archive, place["end"])):
+            yield sample_row(archive, sample.marked(again=i in place["again"]), fields)
