@@ -1,7 +1,7 @@
 """The phases of a run, in order, over a run directory: score, select, encode. Each continues where it stopped."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from curation.score import RunContext
 from curation.select import decide
 from curation.sources import open_source
 from curation.storage import Store
-from curation.work import Pool, encode_pool, score_pools, task_item
+from curation.work import Pool, score_pools, task_item
 
 FAILED_CHUNKS = 3
 """So many chunks or shards that fail as a whole end a phase: the cause (a full disk, a lost source) is common to all."""
@@ -80,7 +80,7 @@ class Run:
         pools = score_pools(self.plan, RunContext.of(self.store, manifest.source))
         with PhaseProgress("score", total, self.console) as progress:
             seen = 0
-            for report in self._reports(pools, (task_item(task) for task in pending)):
+            for report in self.reports(pools, (task_item(task) for task in pending)):
                 stage_costs([report], self.stages)
                 progress.advance(report["rows"] + pending.resumed - seen)
                 seen = pending.resumed
@@ -91,7 +91,7 @@ class Run:
         self.phases["score"] = {"seconds": round(progress.seconds, 2), "records": pending.records, "resumed": pending.resumed}
         return pending.records
 
-    def _reports(self, pools: Sequence[Pool], payloads: Iterator[Any]) -> Iterator[Any]:
+    def reports(self, pools: Sequence[Pool], payloads: Iterator[Any]) -> Iterator[Any]:
         """Results of the engine; the engine starts with the first payload. Raises CurationError after failures."""
         first = next(payloads, None)
         if first is None:
@@ -110,7 +110,7 @@ class Run:
     def select(self, failed: Mapping[str, str]) -> pa.Table:
         """Decide from scores/ and commit selection.parquet."""
         started = time.monotonic()
-        selection = decide_run(self.store, self.plan, failed)
+        selection = decide_run(self.store, self.plan, failed, self.console.print)
         rundir.write_selection(self.store, selection)
         seconds = self.phases.get("select", {}).get("seconds", 0.0) + time.monotonic() - started
         self.phases["select"] = {"seconds": round(seconds, 2), "records": selection.num_rows}
@@ -165,10 +165,10 @@ def reselect(directory: str, overrides: Sequence[str]) -> Ledger:
     return ledger
 
 
-def decide_run(store: Store, plan: Plan, failed: Mapping[str, str]) -> pa.Table:
+def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callable[[str], None]) -> pa.Table:
     """The decision of a plan over a run's scores."""
     gates = [(stage.name, stage.keep, stage.when) for stage in plan.stages]
-    return decide(store, plan.loaded.manifest, gates, failed)
+    return decide(store, plan.loaded.manifest, gates, failed, say)
 
 
 def scored_rows(store: Store) -> int:

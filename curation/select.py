@@ -220,7 +220,7 @@ def _cap(scores: Scores, decision: Decision, cap: CapSection, ids: NDArray[np.ob
 def _sample(decision: Decision, sample: float, ids: NDArray[np.object_], seed: int) -> None:
     """Keep the records whose hash of seed and id is smallest: adding records moves few others."""
     alive = np.flatnonzero(decision.alive)
-    draw = np.array([xxhash.xxh3_64_intdigest(f"{seed}:{identity}") for identity in ids[alive]], dtype=np.uint64)
+    draw = np.array([xxhash.xxh3_64_intdigest(f"{seed}:{identity}".encode()) for identity in ids[alive]], dtype=np.uint64)
     count = round(sample * len(alive)) if sample < 1 else int(sample)
     decision.drop(alive[np.argsort(draw, kind="stable")[count:]], "sample", f"not among the sample of {sample}")
 

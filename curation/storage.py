@@ -128,6 +128,20 @@ class Store:
             if self.exists(name):
                 raise explain(error, self.uri(name), "deleted") from error
 
+    def move(self, name: str, to: str) -> None:
+        """Give a committed file another name, replacing what had it: a rename on disk, else copy and delete."""
+        source, target = self.path(check_name(name)), self.path(check_name(to))
+        try:
+            if self.local:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                Path(source).replace(target)
+                _flush_folder(Path(target).parent)
+            else:
+                self.filesystem.copy_file(source, target)
+                self.filesystem.delete_file(source)
+        except OSError as error:
+            raise explain(error, self.uri(to), "written") from error
+
     def sweep(self) -> None:
         """Remove what a killed run was writing. Only for the holder of the run's lock."""
         if self.local:

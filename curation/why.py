@@ -47,7 +47,7 @@ def find(store: Store, identity: str) -> dict[str, Any]:
 
 def shard_of(store: Store, identity: str) -> str | None:
     """Where a record's latents are: the shard that the deal gave it to, None when it is in none."""
-    from curation.deal import find_shard
+    from curation.jobs import find_shard
 
     return find_shard(store, identity)
 

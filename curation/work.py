@@ -94,6 +94,11 @@ def score_pools(plan: Plan, context: RunContext) -> list[Pool]:
     ]
 
 
+def encode_pool(settings: EncodeSettings) -> Pool:
+    """Workers that encode whole shards."""
+    return Pool("encode", lambda: EncodeWorker(settings), 1.0 if settings.device != "cpu" else 0.0, 2000)
+
+
 def _pool_name(group: tuple[PlannedStage, ...]) -> str:
     return "+".join(stage.name for stage in group)
 
