@@ -49,6 +49,10 @@ def lay_out(nodes: Sequence[float], wanted: int | None, pools: int = 1) -> Layou
     return Layout(workers, int(cpus * 100) / 100)
 
 
+def _actor_options() -> dict[str, Any]:
+    return {"max_restarts": ACTOR_RESTARTS, "max_task_retries": TASK_RETRIES, "scheduling_strategy": "SPREAD"}
+
+
 class _Actor:
     """What Ray holds in an actor: a pool's worker, made on first use."""
 
@@ -69,6 +73,7 @@ class RayEngine:
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, cpus: int | None = None) -> None:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         import ray
 
         os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -130,9 +135,7 @@ class RayEngine:
                 compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
                 num_cpus=layout.cpus,
                 num_gpus=pool.gpus or None,
-                max_restarts=ACTOR_RESTARTS,
-                max_task_retries=TASK_RETRIES,
-                scheduling_strategy="SPREAD",
+                ray_remote_args_fn=_actor_options,
             )
         try:
             for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
