@@ -3,8 +3,9 @@
 import os
 import secrets
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -129,7 +130,7 @@ class Store:
                 raise explain(error, self.uri(name), "deleted") from error
 
     def move(self, name: str, to: str) -> None:
-        """Give a committed file another name, replacing what had it: a rename on disk, else copy and delete."""
+        """Give a committed file another name, replacing what had it: a rename, or a copy and a deletion."""
         source, target = self.path(check_name(name)), self.path(check_name(to))
         try:
             if self.local:
@@ -145,8 +146,19 @@ class Store:
     def sweep(self) -> None:
         """Remove what a killed run was writing. Only for the holder of the run's lock."""
         if self.local:
-            for left in self.local.rglob(f"{TEMPORARY}*~"):
-                left.unlink(missing_ok=True)
+            for left in list(self.local.rglob(f"{TEMPORARY}*~")):
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A local folder for files on their way here: hidden, removed at the end, swept after a kill."""
+        if self.local:
+            self.local.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory("-workspace~", TEMPORARY, self.local) as folder:
+            yield Path(folder)
 
     def _info(self, name: str) -> pafs.FileInfo:
         try:

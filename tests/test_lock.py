@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -131,11 +132,7 @@ def test_another_machines_lock_counts_while_it_beats(objects: Store) -> None:
 
 
 def test_of_two_runs_that_start_together_the_last_writer_wins(objects: Store) -> None:
-    first = RunLock(objects, beat_s=0.02, settle_s=0.05)
     overtaken = json.dumps({**holder("x"), "machine": "elsewhere", "beat": time.time()}).encode()
-    first.store.sweep()
-    from threading import Timer
-
     timer = Timer(0.02, objects.write, (LOCK, overtaken))
     timer.start()
     with pytest.raises(CurationError, match="another run"):

@@ -99,6 +99,18 @@ def test_a_killed_writer_leaves_the_old_file_and_a_temporary_that_is_hidden_and_
     assert [p.name for p in (tmp_path / "shards").iterdir()] == ["00000.tar"]
 
 
+def test_a_workspace_is_hidden_and_swept(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "run"))
+    with store.workspace() as folder:
+        (folder / "x.tar").write_bytes(b"x")
+        assert folder.is_relative_to(tmp_path) and store.list() == []
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "x.tar").write_bytes(b"left by a killed run")
+    store.sweep()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_a_full_disk_is_a_sentence_and_what_was_committed_stays(tmp_path: Path) -> None:
     """A file-size limit stands for the disk that fills up while a file is being written."""
     store = Store(str(tmp_path))
@@ -156,3 +168,13 @@ def test_parents_and_names() -> None:
 def test_an_unknown_scheme_is_a_sentence() -> None:
     with pytest.raises(CurationError, match=r"nosuch://bucket cannot be opened"):
         Store("nosuch://bucket/x").read("y")
+
+
+def test_a_committed_file_is_moved_over_an_older_one(store: Store) -> None:
+    store.write("_work/encode/1.tar", b"new")
+    store.write("shards/00000.tar", b"old")
+    store.move("_work/encode/1.tar", "shards/00000.tar")
+    assert store.list() == [Entry("shards/00000.tar", 3)] and store.read("shards/00000.tar") == b"new"
+    store.write("x", b"1")
+    store.move("x", "new/folder/x")
+    assert store.read("new/folder/x") == b"1"

@@ -16,6 +16,7 @@ class Web(ThreadingHTTPServer):
     """Serves `files`; counts requests per path."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -97,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(files: dict[str, bytes], certificate: Path | None = None) -> Iterator[Web]:
-    """The server on a free port, while the block runs; over TLS with a certificate and its key in one file."""
+    """The server on a free port, while the block runs; over TLS with a file of certificate and key."""
     web = Web(files)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

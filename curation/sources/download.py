@@ -1,8 +1,9 @@
 """Downloads by img2dataset, in this process, through the guarded opener; kept as tars with an index."""
 
+import errno
 import os
+import shutil
 import tarfile
-import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +19,12 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import xxhash
 
+from curation.location import explain
 from curation.net import AGENT, DISALLOWED, Guard, ascii_url, opener
 from curation.storage import Store
 
 THREADS = 16
+FULL_DISK = 1 << 24
 INDEX = pa.schema(
     [
         ("url", pa.string()),
@@ -62,9 +65,12 @@ def complete(store: Store, name: str, urls: Sequence[str], settings: Settings) -
     known = _load(store, index)
     missing = [url for url in urls if url not in known]
     if missing:
-        with tempfile.TemporaryDirectory(prefix="curation-") as folder:
-            fresh = _download(Path(folder), missing, settings)
-            known |= _pack(store, name, Path(folder) / "pack.tar", fresh)
+        try:
+            with store.workspace() as folder:
+                fresh = _download(folder, missing, settings)
+                known |= _pack(store, name, folder / "pack.tar", fresh)
+        except OSError as error:
+            raise explain(error, f"{store.root}/{name}", "written") from error
         _save(store, index, known)
     return known
 
@@ -186,7 +192,10 @@ def _outcome(folder: Path, number: int, reasons: Mapping[str, str | None]) -> Pa
     file = folder / "00000" / f"{key}.jpg"
     if file.is_file() and reasons.get(key) is None:
         return file
-    reason = reasons.get(key) or "img2dataset gave neither a file nor a reason"
+    reason = reasons.get(key)
+    if reason is None and shutil.disk_usage(folder).free < FULL_DISK:
+        raise OSError(errno.ENOSPC, "img2dataset could not write a download")
+    reason = reason or "img2dataset gave neither a file nor a reason"
     return " ".join(reason.removeprefix("<urlopen error ").removesuffix(">").split())[:400]
 
 

@@ -28,6 +28,8 @@ from curation.sources.rows import (
 )
 
 MAX_CURSORS = 4
+WINDOW_BATCHES = 8
+WINDOW_BYTES = 64 << 20
 
 
 def open_parquet(table: str) -> pq.ParquetFile:
@@ -142,7 +144,7 @@ class Cursor:
         counts = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
         self.starts = list(accumulate(counts, initial=0))
         self.batches: Iterator[pa.RecordBatch] = iter(())
-        self.window: deque[tuple[int, pa.RecordBatch]] = deque(maxlen=4)
+        self.window: deque[tuple[int, pa.RecordBatch]] = deque()
         self.position = footer.num_rows
 
     def take(self, first: int, count: int) -> list[pa.RecordBatch]:
@@ -171,6 +173,10 @@ class Cursor:
                 raise CurationError(f"{self.table} ends before row {row}, its footer says otherwise")
             self.window.append((self.position, batch))
             self.position += batch.num_rows
+            while len(self.window) > WINDOW_BATCHES or sum(b.nbytes for _, b in self.window) > WINDOW_BYTES:
+                if len(self.window) == 1:
+                    break
+                self.window.popleft()
         return self.window[-1]
 
     def _start(self, group: int) -> None:
