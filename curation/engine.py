@@ -3,8 +3,11 @@
 One item is one block, all the way: names, commits and resume then do not depend on how Ray schedules.
 """
 
+import contextlib
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -49,6 +52,20 @@ def lay_out(nodes: Sequence[float], wanted: int | None, pools: int = 1) -> Layou
     return Layout(workers, int(cpus * 100) / 100)
 
 
+@contextlib.contextmanager
+def _silent_start() -> Iterator[None]:
+    """Keep what Ray's C++ core prints while it starts off the terminal; its errors come as exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _actor_options() -> dict[str, Any]:
     return {"max_restarts": ACTOR_RESTARTS, "max_task_retries": TASK_RETRIES, "scheduling_strategy": "SPREAD"}
 
@@ -86,7 +103,8 @@ class RayEngine:
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             options |= {"address": address} if address else {"num_cpus": cpus, "include_dashboard": False}
             try:
-                ray.init(**options)
+                with _silent_start():
+                    ray.init(**options)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise CurationError(f"cannot reach Ray at {address or 'a new local cluster'}: {error}") from error
         self._quiet()
@@ -95,6 +113,7 @@ class RayEngine:
         """Ray Data tells much; the program has its own progress and errors."""
         from ray.data import DataContext
 
+        warnings.filterwarnings("ignore", category=self._ray.util.annotations.RayDeprecationWarning)
         for name in ("ray", "ray.data", "ray.data._internal"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         context = DataContext.get_current()

@@ -1,5 +1,6 @@
 """Safe YAML that remembers the line of every key, so that an error can point at it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,21 @@ from curation.errors import UsageError
 Path = tuple[str | int, ...]
 
 
+class Loader(yaml.SafeLoader):
+    """Safe YAML in which `on`, `off`, `yes` and `no` are words, as in YAML 1.2: `duplicates: {on: phash}`."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+
+
 def parse(text: str, name: str) -> tuple[Any, dict[Path, int]]:
     """Plain data, and the line (from 1) of each key and list item by its path. Raises UsageError."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"{name}{_at(error)}: this is not YAML: {_problem(error)}") from error
     if root is None:
@@ -21,7 +33,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path, int]]:
     lines: dict[Path, int] = {}
     _walk(root, (), lines, name)
     try:
-        return yaml.safe_load(text), lines
+        return yaml.load(text, Loader=Loader), lines
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{name}: {_problem(error)}") from error
 
@@ -29,7 +41,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path, int]]:
 def parse_value(text: str) -> Any:
     """The value of a `--set key=value`: YAML, or the text itself where it is none (`a >= 1: x`)."""
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=Loader)
     except yaml.YAMLError:
         return text
     return text if isinstance(value, Mapping) and not text.lstrip().startswith("{") else value

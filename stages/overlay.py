@@ -26,12 +26,12 @@ class OverlayParams(Params):
 
 
 class Overlay(Stage):
-    """Text boxes and their text by OCR; `pwatermark` is a rule over both, not a trained probability."""
+    """Lines of text by OCR and what they say; `pwatermark` is a rule over both, not a trained probability."""
 
     name = "overlay"
     reads = ("pixels",)
     writes = {
-        "text_boxes": Column(pa.int32(), "boxes of text found, at most 12"),
+        "text_boxes": Column(pa.int32(), "lines of text found (with read: true, those that could be read), at most 12"),
         "text_area": Column(pa.float32(), "share of the picture that they cover, 0-1"),
         "overlay_text": Column(pa.string(), "what they say, at most 300 characters; null without text or with read: false"),
         "pwatermark": Column(pa.float32(), "rule: 0.9 for an agency, copyright sign or web address in the text; 0.5 for text across the centre; 0"),
