@@ -1,12 +1,9 @@
 """How well a caption fits its picture."""
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 from pydantic import Field
 
 from curation.models.registry import open_model
-from curation.pixels import Pixels
 from curation.stage import Batch, Column, Columns, Params, Resources, Stage
 
 
@@ -39,18 +36,21 @@ class Similarity(Stage):
         self.model = open_model("image_text", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
-        rows = [
-            self._score(*row)
-            for row in zip(batch["pixels"], batch["caption"], batch["captions"], strict=True)
-        ]
-        return {"similarity": [row[0] for row in rows], "caption_similarities": [row[1] for row in rows]}
-
-    def _score(
-        self, pixels: Pixels, caption: str | None, captions: Sequence[str | None] | None
-    ) -> tuple[float | None, list[float | None]]:
-        """A blank caption says nothing that could fit: it counts as none."""
-        texts = [text for text in dict.fromkeys([caption, *(captions or [])]) if text and text.strip()]
-        scores: dict[str | None, float] = dict(
-            zip(texts, self.model.similarity([pixels] * len(texts), texts), strict=True)
+        """One call of the model for all distinct pairs of the batch: a GPU wants them together."""
+        pairs = {
+            (row, text): (batch["pixels"][row], text)
+            for row, (caption, captions) in enumerate(zip(batch["caption"], batch["captions"], strict=True))
+            for text in [caption, *(captions or [])]
+            if text and text.strip()  # a blank caption says nothing that could fit: it counts as none
+        }
+        values = self.model.similarity(
+            [pixels for pixels, _ in pairs.values()], [text for _, text in pairs.values()]
         )
-        return scores.get(caption), [scores.get(text) for text in captions or []]
+        scores = dict(zip(pairs, values, strict=True))
+        return {
+            "similarity": [scores.get((row, caption)) for row, caption in enumerate(batch["caption"])],
+            "caption_similarities": [
+                [scores.get((row, text)) for text in captions or []]
+                for row, captions in enumerate(batch["captions"])
+            ],
+        }

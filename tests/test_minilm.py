@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from curation.models.minilm import MiniLm, bounded
+from curation.models.captions import bounded
+from curation.models.minilm import MiniLm
 from curation.models.registry import describe, open_model
 
 

