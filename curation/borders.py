@@ -1,27 +1,42 @@
 """Finds uniform borders (letterbox, pillarbox, frames) and the box of the content inside them."""
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from curation.pixels import Pixels
 
 Box = tuple[int, int, int, int]
-TOLERANCE = 12.0
-"""Luma levels that a border may wander by: what JPEG does to a flat area."""
-MIN_SHARE = 0.02
-"""A border thinner than this share of its side is left: it may be the picture's own edge."""
-MAX_SHARE = 0.45
-STEP = 10.0
-"""Luma step at the border's inner edge: without one it is a dark or bright scene, not a border."""
-STEP_SHARE = 0.35
-"""Share of the inner edge's length on which that step must show."""
+TOLERANCE = 12
+"""Levels (0-255, worst channel) that a border's pixels may wander by: what JPEG does to a flat area."""
+STRAY = 0.1
+"""Share of a line's pixels that may wander further."""
+RINGING = 18
+"""Lines beside the content that JPEG may have smeared: one block of 16 px, and a little."""
+MIN_SHARE, MAX_SHARE = 0.02, 0.45
+"""A border's least and greatest depth as a share of the side; a thinner one may be the picture's own edge."""
+STEP, CLEAR_STEP, EQUAL_STEP = 0.3, 0.5, 0.2
+"""How much more of a line must leave the border's colour at the content's edge, which is straight and sudden; a
+night sky or a studio ground ends in an outline. Two bars of equal depth need less, or one clear step."""
+SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side's border: its colour, how many lines it is pure for, and the content's edge behind them."""
+
+    colour: NDArray[np.int16]
+    pure: int
+    depth: int
+    step: float
 
 
 def content_box(pixels: Pixels) -> Box | None:
     """Left, top, right, bottom of the content in upright px, None where there is no border.
 
-    A border runs along a whole side in one colour, is at least 2 % of the picture deep, and ends in an edge.
-    Only opposite pairs count (letterbox, pillarbox), alike in colour: a sky or a studio ground is no border.
+    Only opposite pairs of one colour count (letterbox, pillarbox, frame): a sky or a floor is no border.
     """
     return pixels.memo("content_box", _content_box)
 
@@ -29,34 +44,49 @@ def content_box(pixels: Pixels) -> Box | None:
 def _content_box(pixels: Pixels) -> Box | None:
     rgb = pixels.rgb
     top, bottom = _pair(rgb)
-    left, right = _pair(rgb[top : rgb.shape[0] - bottom].swapaxes(0, 1))
+    left, right = _pair(rgb[top : pixels.height - bottom].swapaxes(0, 1))
     if not (top or left):
         return None
     return (left, top, pixels.width - right, pixels.height - bottom)
 
 
-def _pair(rgb: NDArray[np.uint8]) -> tuple[int, int]:
-    """Depths of the first and last rows' borders; (0, 0) unless both are there, in one colour."""
-    first, first_colour = _depth(rgb)
-    last, last_colour = _depth(rgb[::-1])
-    if not first or not last or np.abs(first_colour - last_colour).max() > TOLERANCE:
+def _pair(lines: NDArray[np.uint8]) -> tuple[int, int]:
+    """Depths of the borders at both ends of [lines, pixels, 3]; (0, 0) unless there are two of one colour."""
+    first = _side(lines)
+    last = _side(lines[::-1]) if first else None
+    if first is None or last is None or np.abs(first.colour - last.colour).max() > TOLERANCE:
         return 0, 0
-    return (first, last) if max(first, last) <= 3 * min(first, last) else (0, 0)
+    depths, weaker = (first.depth, last.depth), min(first.step, last.step)
+    alike = abs(first.depth - last.depth) <= 2
+    if weaker >= (EQUAL_STEP if alike else STEP) and max(depths) <= 3 * min(depths):
+        return depths
+    clear, other = sorted((first, last), key=lambda side: side.step, reverse=True)
+    if clear.step >= CLEAR_STEP and other.pure >= clear.depth - RINGING:
+        return clear.depth, clear.depth  # the other edge is hidden by content of the border's own colour
+    return 0, 0
 
 
-def _depth(rgb: NDArray[np.uint8]) -> tuple[int, NDArray[np.float64]]:
-    """How many rows from the first on are one colour, and that colour; 0 where they end without an edge."""
-    rows = rgb.shape[0]
-    every = max(1, rgb.shape[1] // 256)
-    sample = rgb[: int(rows * MAX_SHARE) + 2, ::every].astype(np.float32)
-    colour = np.median(sample[0], axis=0)
-    off = np.abs(sample - colour).max(2)
-    uniform = (off > TOLERANCE).mean(1) <= 0.01
-    depth = int(np.argmin(uniform)) if not uniform.all() else len(uniform)
-    none = 0, colour.astype(np.float64)
-    if depth < max(2, MIN_SHARE * rows) or depth >= len(uniform) - 1 or depth > MAX_SHARE * rows:
-        return none
-    inner = np.abs(sample[min(depth + 1, len(sample) - 1)] - colour).max(1)
-    if (inner > STEP).mean() < STEP_SHARE:
-        return none
-    return depth, colour.astype(np.float64)
+def _side(lines: NDArray[np.uint8]) -> _Side | None:
+    """The border that begins with the first line; None where that line, or the least depth, is not of one colour."""
+    least = max(2, math.ceil(MIN_SHARE * len(lines)))
+    sample = lines[: int(MAX_SHARE * len(lines)) + 3, :: max(1, lines.shape[1] // SAMPLES)]
+    if len(sample) <= least + 3:
+        return None
+    colour = np.median(sample[0], axis=0).astype(np.int16)
+    if max(_away(sample[[0, least // 2]], colour)) > STRAY:
+        return None
+    away = _away(sample, colour)
+    pure = int(np.argmax(away > STRAY)) if (away > STRAY).any() else len(away)
+    ahead = np.convolve(away, np.ones(2) / 2, "valid")  # mean of a line and the next
+    near = range(max(least, pure - 1), min(pure + RINGING, len(away) - 2))
+    steps = {line: float(ahead[line] - away[line - 2 : line].mean()) for line in near if line >= 2}
+    if not steps:
+        return None
+    depth = max(steps, key=lambda line: steps[line])
+    return _Side(colour, pure, depth, steps[depth])
+
+
+def _away(lines: NDArray[np.uint8], colour: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Share of each line's pixels that are not of the colour."""
+    share: NDArray[np.float64] = (np.abs(lines.astype(np.int16) - colour).max(2) > TOLERANCE).mean(1)
+    return share

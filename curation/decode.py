@@ -1,7 +1,7 @@
-"""Bytes -> one upright RGB picture. Runs in a child process (curation.sandbox): whatever it meets is hostile.
+"""Bytes -> one upright RGB picture. Runs in a child process (curation.sandbox): what it meets is hostile.
 
-Bounded before decoding: the format is on a list, the header's size is checked, text chunks are capped. Formats
-that call other programs (EPS, WMF) or hold documents (PDF, PSD) are not opened.
+Bounded before decoding: the format is on a list, the header's size is checked, text chunks are capped.
+Formats that call other programs (EPS, WMF) or hold documents (PDF, PSD) are not opened.
 """
 
 import hashlib
@@ -26,12 +26,25 @@ from PIL import (  # each plugin registers its format; Image.init() would regist
     WebPImagePlugin,
 )
 
-PLUGINS = (AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin, MpoImagePlugin)
-PLUGINS += (PngImagePlugin, PpmImagePlugin, TgaImagePlugin, TiffImagePlugin, WebPImagePlugin)
+from curation.frames import count_frames
+
+PLUGINS = (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TgaImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
 MAX_SIDE = 65_500
-FRAMES_COUNTED = 1000
-"""Walking an animation's frames takes time: counting ends here."""
+BOMB = "a decompression bomb, or raise engine.max_pixels"
+NO_MEMORY = "decoding it takes more memory than engine.decode_memory_mb allows"
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 20
@@ -46,43 +59,63 @@ class Refused(ValueError):
 def decode_image(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:
     """The first frame, EXIF orientation applied, RGB over white, and what was learnt on the way.
 
-    info: format, mode, original_width, original_height (as stored), width, height (upright), orientation (1-8),
-    frames (at most 1000), file_bytes, sha256 (of the bytes), pixel_sha256 (of the upright RGB values and size).
-    Raises Refused with a sentence.
+    info: format, mode, original_width, original_height (as stored), width, height (upright), orientation
+    (1-8), frames (at most 1000), file_bytes, sha256 (of the bytes), pixel_sha256 (of the upright RGB values
+    and size). Raises Refused with a sentence.
     """
     if not data:
         raise Refused("the file is empty")
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            check_size(opened.size, max_pixels)
-            info = {
-                "format": str(opened.format),
-                "mode": opened.mode,
-                "original_width": opened.width,
-                "original_height": opened.height,
-                "frames": _frames(opened),
-                "file_bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
-            opened.seek(0)
-            opened.load()
-            orientation = _orientation(opened)
-            image = upright(to_rgb(opened), orientation)
+        image, info = _decode(data, max_pixels)
+        check_size(image.size, max_pixels)
+        size = {"width": image.width, "height": image.height}
+        return image, info | size | {"pixel_sha256": pixel_sha256(image)}
     except Refused:
         raise
     except Image.DecompressionBombError as error:
-        raise Refused(f"more than {max_pixels:,} pixels: a decompression bomb, or raise engine.max_pixels") from error
+        raise Refused(f"it has more than {max_pixels:,} pixels: {BOMB}") from error
     except Image.UnidentifiedImageError as error:
         raise Refused(f"not a picture: {_looks_like(data)}") from error
     except MemoryError as error:
-        raise Refused("decoding it takes more memory than engine.decode_memory_mb allows") from error
-    except Exception as error:  # noqa: BLE001 (decoders raise anything: struct.error, SyntaxError, KeyError ...)
-        raise Refused(f"cannot be decoded: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-    check_size(image.size, max_pixels)
-    width, height = image.size
-    pixels = hashlib.sha256(f"{width}x{height}:".encode() + image.tobytes()).hexdigest()
-    return image, info | {"width": width, "height": height, "orientation": orientation, "pixel_sha256": pixels}
+        raise Refused(NO_MEMORY) from error
+    except Exception as error:  # decoders raise anything: struct.error, SyntaxError, KeyError ...
+        words = " ".join(str(error).split())[:200]
+        raise Refused(f"cannot be decoded: {type(error).__name__}: {words}") from error
+
+
+def _decode(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        check_size(opened.size, max_pixels)
+        stored_size, in_file = _as_stored(opened)
+        info = {
+            "format": str(opened.format),
+            "mode": opened.mode,
+            "original_width": stored_size[0],
+            "original_height": stored_size[1],
+            "frames": count_frames(opened, data),
+            "file_bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        opened.load()
+        orientation = _orientation(opened)
+        image = upright(to_rgb(opened), orientation)
+        return image, info | {"orientation": in_file or orientation}
+
+
+def pixel_sha256(image: Image.Image) -> str:
+    """Hex digest of an RGB picture's size and values, whatever file it came from."""
+    digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def _as_stored(image: Image.Image) -> tuple[tuple[int, int], int | None]:
+    """Size in the file, and its orientation where Pillow applies it by itself while loading (TIFF)."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.size, None
+    orientation = image.tag_v2.get(0x0112, 1)
+    return (image.size[::-1] if orientation in (5, 6, 7, 8) else image.size), orientation
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -93,23 +126,7 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
     if max(size) > MAX_SIDE:
         raise Refused(f"a side of {max(size):,} px is longer than {MAX_SIDE:,}")
     if width * height > max_pixels:
-        raise Refused(f"{width}x{height} is more than {max_pixels:,} pixels: a decompression bomb, or raise engine.max_pixels")
-
-
-def _frames(image: Image.Image) -> int:
-    """Frames of an animation; pages of a TIFF; 1 for a still. Damaged later frames do not matter."""
-    if not getattr(image, "is_animated", False):
-        return 1
-    if image.format in ("GIF", "TIFF"):
-        frames = 1
-        try:
-            while frames < FRAMES_COUNTED:
-                image.seek(frames)
-                frames += 1
-        except (EOFError, OSError, ValueError, SyntaxError):
-            return frames
-        return frames
-    return min(int(getattr(image, "n_frames", 1)), FRAMES_COUNTED)
+        raise Refused(f"{width}x{height} is more than {max_pixels:,} pixels: {BOMB}")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -166,17 +183,30 @@ def _lab(image: Image.Image) -> Image.Image:
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit or float grey -> 8 bits: by its range of values (16 bit unless it goes beyond)."""
-    values = np.asarray(image).astype(np.float64)
+    """16-bit, 32-bit or float grey -> 8 bits, by the range that its values were meant for."""
+    values = np.asarray(image).astype(np.float32)
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise Refused("it has no finite pixel values")
-    top = 1.0 if image.mode == "F" and finite.max() <= 1.0 and finite.min() >= 0 else 255.0 if finite.max() <= 255 else 65535.0
-    if finite.max() > top or finite.min() < 0:
-        low, high = float(finite.min()), float(finite.max())
-        values, top = values - low, (high - low) or 1.0
-    values = np.nan_to_num(values, nan=0.0, posinf=top, neginf=0.0)
-    return Image.fromarray(np.clip(np.round(values * (255.0 / top)), 0, 255).astype(np.uint8))
+    low, high = _range(image.mode, float(finite.min()), float(finite.max()))
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    return Image.fromarray(
+        np.clip(np.round((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8)
+    )
+
+
+def _range(mode: str, low: float, high: float) -> tuple[float, float]:
+    """Black and white of a deep grey: 0-65535 for 16 bits.
+
+    Floats and 32 bits have no fixed white: it is the smallest of 1 (floats), 255 and 65535 that holds the
+    values; where none does, black and white are the least and the greatest value.
+    """
+    if mode.startswith("I;16"):
+        return 0.0, 65535.0
+    for white in (1.0, 255.0, 65535.0)[mode != "F" :]:
+        if low >= 0 and high <= white:
+            return 0.0, white
+    return low, high if high > low else low + 1
 
 
 def _looks_like(data: bytes) -> str:
@@ -188,4 +218,3 @@ def _looks_like(data: bytes) -> str:
     if not any(data[:64]):
         return "it begins with zeros"
     return "its bytes are of no format that is read here (" + ", ".join(FORMATS) + ")"
-

@@ -1,4 +1,4 @@
-"""The child process of curation.sandbox: reads framed requests on stdin, answers on stdout, dies with its parent.
+"""The child process of curation.sandbox: requests on stdin, answers on stdout, dies with its parent.
 
 A frame is a JSON header's length, the body's length (both uint32), the header, the body.
 """
@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from curation.decode import Refused, decode_image
+from curation.decode import NO_MEMORY, decode_image
 from curation.standardize import Recipe, standardize
 
 FRAME = struct.Struct("<II")
@@ -41,16 +41,22 @@ def answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]
         image, info = decode_image(data, request["max_pixels"])
         if request["recipe"] is None:
             return {"info": info, "shape": [image.height, image.width, 3]}, image.tobytes()
-        recipe = Recipe(**{**request["recipe"], "box": tuple(request["recipe"]["box"]) if request["recipe"]["box"] else None})
-        made = standardize(image, recipe)
-        header = {"info": info, "shape": list(made.rgb.shape), "resized": made.resized, "crop_ltrb": made.crop_ltrb}
-        return header, made.rgb.tobytes()
-    except Refused as error:
+        made = standardize(image, recipe_of(request["recipe"]))
+        crop = {"resized": made.resized, "crop_ltrb": made.crop_ltrb}
+        return {"info": info, "shape": made.rgb.shape, **crop}, made.rgb.tobytes()
+    except ValueError as error:  # refused, or a recipe that does not fit the picture
         return {"refused": str(error)}, b""
+    except MemoryError:
+        return {"refused": NO_MEMORY}, b""
+
+
+def recipe_of(header: dict[str, Any]) -> Recipe:
+    """A recipe that came as JSON, where a tuple is a list."""
+    return Recipe(**{**header, "box": tuple(header["box"]) if header["box"] else None})
 
 
 def confine(memory_mb: int) -> None:
-    """Bound the address space, leave no core files, ignore the terminal's Ctrl-C, die when the parent does."""
+    """Bound the address space, leave no core files, ignore the terminal's Ctrl-C, die with the parent."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -34,6 +35,13 @@ class _Died(Exception):
     """The child ended, or had to be ended; the message says how."""
 
 
+def _environment() -> dict[str, str]:
+    """The child finds this package wherever it is, and numpy starts no threads, whose stacks would count."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one record may cost: seconds to decode, pixels, address space of the child in MB."""
@@ -52,7 +60,9 @@ class Decoder:
 
     def __init__(self, limits: Limits, command: Sequence[str] | None = None) -> None:
         self.limits = limits
-        self._command = [*(command or (sys.executable, "-m", "curation.decode_worker")), str(limits.memory_mb)]
+        # -P: a PIL.py that lies in the current directory must not be imported by the child.
+        program = command or (sys.executable, "-P", "-m", "curation.decode_worker")
+        self._command = [*program, str(limits.memory_mb)]
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
@@ -83,8 +93,9 @@ class Decoder:
         raise DecodeError(f"the decoder {reason}, {TRIES} times")
 
     def _once(self, data: bytes, recipe: Recipe | None) -> tuple[dict[str, Any], bytearray]:
-        deadline = time.monotonic() + START_SECONDS
-        child = self._child or self._start(deadline)
+        if self._child is not None and self._child.poll() is not None:
+            self._end()  # it died idle (the thread that started it ended): no fault of this record
+        child = self._child or self._start(time.monotonic() + START_SECONDS)
         deadline = time.monotonic() + self.limits.seconds
         raw = json.dumps(request_of(recipe, self.limits.max_pixels)).encode()
         self._send(child, FRAME.pack(len(raw), len(data)) + raw, deadline)
@@ -92,12 +103,15 @@ class Decoder:
         return self._receive(child, deadline)
 
     def _start(self, deadline: float) -> "subprocess.Popen[bytes]":
-        child = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(
+            self._command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, env=_environment()
+        )
         assert child.stdin and child.stdout
-        for pipe in (child.stdin, child.stdout):
-            os.set_blocking(pipe.fileno(), False)
-            with contextlib.suppress(OSError):  # an unprivileged user may have used up its pipe pages: slower, not wrong
-                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        for end in (child.stdin, child.stdout):
+            os.set_blocking(end.fileno(), False)
+            with contextlib.suppress(OSError):  # a user may have used up its pipe pages: slower, not wrong
+                fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._child = child
         self._receive(child, deadline)
         return child
@@ -126,7 +140,9 @@ class Decoder:
             done += count
         return buffer
 
-    def _wait(self, child: "subprocess.Popen[bytes]", pipe: IO[bytes] | None, deadline: float, writing: bool) -> None:
+    def _wait(
+        self, child: "subprocess.Popen[bytes]", pipe: IO[bytes] | None, deadline: float, writing: bool
+    ) -> None:
         """Until the pipe is ready; past the deadline the child is killed."""
         assert pipe is not None
         poll = select.poll()

@@ -12,7 +12,10 @@ READ = 2000
 
 
 class Language(Stage):
-    """ISO 639-1 code of the main caption by py3langid (97 languages), with its probability. Short captions are uncertain."""
+    """ISO 639-1 code of the main caption by py3langid (97 languages), with its probability.
+
+    Short captions are uncertain: gate on `language_score` too.
+    """
 
     name = "language"
     reads = ("caption",)

@@ -12,11 +12,13 @@ SIDE, KEPT = 32, 8
 
 
 class PHash(Stage):
-    """64-bit DCT hash (pHash, Zauner 2010): resizing and recompression change few bits; crops and flips many."""
+    """64-bit DCT hash (pHash, Zauner 2010): resizing and recompression change few bits, cropping many."""
 
     name = "phash"
     reads = ("pixels",)
-    writes = {"phash": Column(pa.uint64(), "compare by Hamming distance: <= 6 of 64 bits is a near duplicate")}
+    writes = {
+        "phash": Column(pa.uint64(), "compare by Hamming distance: <= 6 of 64 bits is a near duplicate")
+    }
     resources = Resources(milliseconds=0.5)
 
     def run(self, batch: Batch) -> Columns:
@@ -35,13 +37,8 @@ BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
 def phash(picture: Pixels) -> int:
     """Signs of the 8x8 lowest DCT coefficients of the 32x32 luma against their median; bit 0 is the DC's."""
-    grey = Image.fromarray(picture.rgb).convert("L") if picture.width * picture.height < 1 << 16 else _reduced(picture)
+    image = Image.fromarray(picture.rgb)
+    grey = image.reduce(max(1, min(image.size) // (4 * SIDE))).convert("L")  # no full-size luma needed
     small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
     low = (BASIS @ small @ BASIS.T).ravel()
     return int(BITS[low > np.median(low[1:])].sum())
-
-
-def _reduced(picture: Pixels) -> Image.Image:
-    """Luma of whole-pixel means: a large picture need not be converted at full size."""
-    factor = max(1, min(picture.width, picture.height) // (4 * SIDE))
-    return Image.fromarray(picture.rgb).reduce(factor).convert("L")

@@ -21,7 +21,9 @@ class Probe(Stage):
         "frames": Column(pa.int32(), "frames or pages, counted up to 1000; the first is used"),
         "file_bytes": Column(pa.int64(), "size of the file, bytes"),
         "sha256": Column(pa.string(), "of the file's bytes, hex"),
-        "pixel_sha256": Column(pa.string(), "of the upright RGB values and their size, hex: equal for re-packed pictures"),
+        "pixel_sha256": Column(
+            pa.string(), "of the upright RGB values and their size, hex: equal for re-packed pictures"
+        ),
     }
     resources = Resources(milliseconds=0.1)
 

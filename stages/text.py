@@ -13,25 +13,30 @@ READ = 5000
 _URL = re.compile(r"https?://|www\.\w|\b[\w-]+\.(?:com|net|org|io|co\.uk|de)\b", re.I)
 _HTML = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|&(?:[a-z]{2,8}|#\d{2,5});", re.I)
 _FILE_NAME = re.compile(
-    r"^\W*(?:[\w\-]+\.(?:jpe?g|png|gif|webp|tiff?|bmp|avif|heic|svg)|(?:img|dsc|dscn|dscf|pxl|mvi|p)[-_ ]?\d{3,}\w*|[\w-]*\d{6,}[\w-]*)\W*$",
+    r"^\W*(?:[\w\-]+\.(?:jpe?g|png|gif|webp|tiff?|bmp|avif|heic|svg)"
+    r"|(?:img|dsc|dscn|dscf|pxl|mvi|p)[-_ ]?\d{3,}\w*"
+    r"|[\w-]*\d{6,}[\w-]*)\W*$",
     re.I,
 )
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _BOILERPLATE = (
     "image", "photo", "picture", "untitled", "no caption", "no description", "thumbnail", "stock photo",
-    "stock image", "click here", "click to enlarge", "buy now", "add to cart", "free shipping", "image may contain",
-    "view larger", "read more", "all rights reserved", "cookie", "subscribe", "sign up", "log in", "lorem ipsum",
-    "default title", "placeholder", "image not available", "product image", "main image", "for sale",
+    "stock image", "click here", "click to enlarge", "buy now", "add to cart", "free shipping",
+    "image may contain", "view larger", "read more", "all rights reserved", "cookie", "subscribe", "sign up",
+    "log in", "lorem ipsum", "default title", "placeholder", "image not available", "product image",
+    "main image", "for sale",
 )  # fmt: skip
 _ALONE = {"image", "photo", "picture", "thumbnail", "cookie", "placeholder", "untitled"}
 """Words that are boilerplate only when (with articles and numbers) they are all there is."""
 
 
 class Text(Stage):
-    """Words and length of the main caption, and flags for what is no description: file names, URLs, HTML, boilerplate."""
+    """Words and length of the main caption, and flags for what is no description."""
 
     class Params(StageParams):
-        boilerplate: tuple[str, ...] = Field((), description="further phrases that mark a caption as boilerplate")
+        boilerplate: tuple[str, ...] = Field(
+            (), description="further phrases that mark a caption as boilerplate"
+        )
 
     name = "text"
     reads = ("caption",)
@@ -39,7 +44,8 @@ class Text(Stage):
         "words": Column(pa.int32(), "words of the caption, 0 without one"),
         "characters": Column(pa.int32(), "characters, 0 without one"),
         "caption_flags": Column(
-            pa.list_(pa.string()), "of: empty filename url html boilerplate all_caps digits repetition control_characters"
+            pa.list_(pa.string()),
+            "of: empty filename url html boilerplate all_caps digits repetition control_characters",
         ),
         "caption_problems": Column(pa.int32(), "how many flags"),
     }
