@@ -27,6 +27,12 @@ class Bucket:
         """`1x256x256`: frames x height x width."""
         return f"{self.frames}x{self.height}x{self.width}"
 
+    @classmethod
+    def named(cls, name: str) -> "Bucket":
+        """The bucket of a name such as `1x256x256`."""
+        frames, height, width = (int(side) for side in name.split("x"))
+        return cls(frames, height, width)
+
 
 def table(encode: EncodeSection) -> tuple[Bucket, ...]:
     """All buckets of a manifest. Raises UsageError for a size that no VAE takes."""
@@ -49,12 +55,23 @@ def _round(side: float) -> int:
 
 def _named(text: str) -> Bucket:
     width, cross, height = text.partition("x")
-    if not cross or not width.isdigit() or not height.isdigit() or int(width) % 8 or int(height) % 8 or not int(width) * int(height):
-        raise UsageError(f"encode.buckets: '{text}' is no bucket; say WIDTHxHEIGHT in multiples of 8, such as 320x192")
+    if (
+        not cross
+        or not width.isdigit()
+        or not height.isdigit()
+        or int(width) % 8
+        or int(height) % 8
+        or not int(width) * int(height)
+    ):
+        raise UsageError(
+            f"encode.buckets: '{text}' is no bucket; say WIDTHxHEIGHT in multiples of 8, such as 320x192"
+        )
     return Bucket(1, int(height), int(width))
 
 
-def content(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> tuple[int, int, int, int]:
+def content(
+    width: int, height: int, box: list[int] | None, encode: EncodeSection
+) -> tuple[int, int, int, int]:
     """The part of a picture that is encoded, before it is cropped to its bucket: left, top, right, bottom."""
     if encode.remove_letterbox and box and box[2] - box[0] >= 8 and box[3] - box[1] >= 8:
         return (box[0], box[1], box[2], box[3])
@@ -65,7 +82,9 @@ def choose(width: int, height: int, box: list[int] | None, encode: EncodeSection
     """The bucket whose aspect is nearest in ratio; of equals the larger."""
     left, top, right, bottom = content(width, height, box, encode)
     aspect = (right - left) / (bottom - top)
-    return min(table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height))
+    return min(
+        table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height)
+    )
 
 
 def _log_ratio(a: float, b: float) -> float:
@@ -85,4 +104,6 @@ def unencodable(width: int, height: int, box: list[int] | None, encode: EncodeSe
 def recipe(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> Recipe:
     """How a picture becomes its bucket's pixels."""
     bucket = choose(width, height, box, encode)
-    return Recipe(bucket.width, bucket.height, encode.crop, content(width, height, box, encode), encode.filter)
+    return Recipe(
+        bucket.width, bucket.height, encode.crop, content(width, height, box, encode), encode.filter
+    )

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 def mend(base: Sequence[str], final: Iterable[str]) -> list[str]:
     """The order in which `final` is dealt when some of `base` could not be encoded.
 
-    The holes are filled first by records that came in their place (the next best of a duplicate group), then from
-    the end, so that only the touched shards and the last change. A function of the two sets alone: how often the
-    run was interrupted, and in which order failures were found, cannot show.
+    The holes are filled first by records that came in their place (the next best of a duplicate group), then
+    from the end, so that only the touched shards and the last change. A function of the two sets alone: how
+    often the run was interrupted, and in which order failures were found, cannot show.
     """
     wanted = set(final)
     slots: list[str | None] = [identity if identity in wanted else None for identity in sorted(base)]
@@ -28,6 +28,12 @@ def shards_of(order: Sequence[str], samples: int) -> list[list[str]]:
     return [list(order[i : i + samples]) for i in range(0, len(order), samples)]
 
 
-def deal_all(base: Mapping[str, Iterable[str]], final: Mapping[str, Iterable[str]], samples: int) -> dict[str, list[list[str]]]:
+def deal_all(
+    base: Mapping[str, Iterable[str]], final: Mapping[str, Iterable[str]], samples: int
+) -> dict[str, list[list[str]]]:
     """Every bucket's shards; `base` and `final` hold the ids by bucket name."""
-    return {name: shards_of(mend(sorted(base.get(name, ())), final[name]), samples) for name in sorted(final) if final[name]}
+    return {
+        name: shards_of(mend(sorted(base.get(name, ())), final[name]), samples)
+        for name in sorted(final)
+        if final[name]
+    }

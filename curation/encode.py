@@ -1,34 +1,38 @@
-"""Makes one shard: fetch, decode and standardize in the sandbox, VAE and text in batches, write, commit. Knows no Ray."""
+"""Makes one shard: fetch, decode and standardize in the sandbox, VAE, text, commit. Knows no Ray."""
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curation.buckets import Bucket, recipe
+from curation.earlier import EarlierShards, Keys
 from curation.errors import CurationError
-from curation.jobs import WORK, ShardJob
+from curation.jobs import CODE_VERSION, ShardJob
 from curation.manifest import EncodeSection
 from curation.models import ModelInfo, open_model
 from curation.plan import digest
 from curation.sandbox import Decoder, Limits
 from curation.score import RunContext
-from curation.shards.containers import CONTAINERS, container_of
+from curation.shards.containers import CONTAINERS
 from curation.shards.sample import Halfs, Sample
-from curation.standardize import Recipe, Standardized
 from curation.stage import sentence
+from curation.standardize import Recipe, Standardized
 
-STAGED = f"{WORK}/staged"
+FETCHERS = 4
+FITTED = ("crop_ltrb", "resized_width", "resized_height", "original_width", "original_height")
+Posterior = tuple[Halfs, Halfs | None]
 
 
 @dataclass(frozen=True)
@@ -48,111 +52,133 @@ class ShardEncoder:
 
     def __init__(self, settings: EncodeSettings) -> None:
         self.settings, self.store = settings, settings.context.store
-        self._decoder: Decoder | None = None
-        self._vae: Any = None
-        self._text: Any = None
-        self._fetchers = ThreadPoolExecutor(4, thread_name_prefix="fetch")
+        self._decoder = Decoder(settings.limits)
+        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._earlier = EarlierShards(self.store)
 
     @property
     def vae(self) -> Any:
-        if self._vae is None:
-            self._vae = open_model("vae", self.settings.encode.vae, self.settings.device)
-        return self._vae
+        return open_model("vae", self.settings.encode.vae, self.settings.device)
 
     @property
     def text(self) -> Any:
-        if self._text is None:
-            self._text = open_model("text", self.settings.encode.text, self.settings.device)
-        return self._text
+        return open_model("text", self.settings.encode.text, self.settings.device)
 
     def encode_item(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Make the shard of a job, or report the records that cannot be encoded; the report is committed last."""
-        job = ShardJob(**item)
-        rows = pq.read_table(pa.BufferReader(self.store.read(f"{WORK}/{job.name}.parquet"))).to_pylist()
-        bucket = Bucket(*(int(side) for side in job.bucket.split("x")))
-        samples, failures = self._samples(rows, bucket)
-        report: dict[str, Any] = {"job": item, "failures": failures}
-        if not failures:
-            report |= self._commit(job, samples) | {"members": [self._keys(row) for row in rows]}
-        self.store.write(f"{WORK}/{job.name}.json", json.dumps(report, sort_keys=True).encode())
-        return {"job": item, "failures": failures, "samples": len(samples)}
+        """Make the shard of a job, or report the records that cannot be encoded; the report comes last.
 
-    def _keys(self, row: dict[str, Any]) -> dict[str, str]:
-        """What a record's latents and text states depend on: equal keys, equal bytes."""
+        The shard is written only when all its records could be encoded: otherwise they are dealt anew.
+        """
+        job = ShardJob(**item)
+        rows = members_of(self.store, job)
+        failures: list[dict[str, str]] = []
+        report: dict[str, Any] = {"job": item, "failures": failures}
+        container = CONTAINERS[self.settings.encode.shards.format]
+        with tempfile.TemporaryDirectory() as folder:
+            local, sums = Path(folder) / f"shard{container.suffix}", ChannelSums()
+            container.write(local, self._samples(rows, Bucket.named(job.bucket), failures, sums))
+            if not failures:
+                report["shard"] = {
+                    "path": job.path(container.suffix),
+                    "bucket": job.bucket,
+                    "samples": len(rows),
+                } | file_facts(local)
+                report["sums"] = sums.as_json()
+                report["members"] = [{"id": row["id"], **asdict(self._keys(row))} for row in rows]
+                self.store.put(job.staged(container.suffix), local)
+        name = job.failed if failures else job.done
+        self.store.write(name, json.dumps(report, sort_keys=True).encode())
+        return {"job": item, "failures": failures, "samples": len(rows)}
+
+    def close(self) -> None:
+        """End the decoder's process and the threads."""
+        self._fetchers.shutdown()
+        self._decoder.close()
+
+    def _keys(self, row: dict[str, Any]) -> Keys:
         settings = self.settings
-        wanted = self._recipe(row)
-        captions = row["captions"][: settings.encode.captions]
-        latent = [row["content_sha256"], repr(wanted), settings.vae.sha256, settings.vae.id, settings.encode.logvar]
-        return {"id": row["id"], "key": digest(latent), "text_key": digest([captions, settings.text.sha256, settings.text.id])}
+        made = [CODE_VERSION, PIL.__version__, settings.vae.id, settings.vae.sha256, settings.encode.logvar]
+        latents = digest([row["content_sha256"], repr(self._recipe(row)), *made])
+        return Keys(latents, digest([self._captions(row), settings.text.id, settings.text.sha256]))
 
     def _recipe(self, row: dict[str, Any]) -> Recipe:
         return recipe(row["width"], row["height"], row["content_box"], self.settings.encode)
 
-    def _samples(self, rows: Sequence[dict[str, Any]], bucket: Bucket) -> tuple[list[Sample], list[dict[str, str]]]:
-        done: dict[str, Sample] = {}
-        failures: list[dict[str, str]] = []
-        todo = []
-        for row in rows:
-            sample = self._reuse(row, bucket)
-            if sample is None:
-                todo.append(row)
-            else:
-                done[row["id"]] = sample
-        size = self.settings.encode.batch
-        for part in (todo[i : i + size] for i in range(0, len(todo), size)):
-            for row, sample in zip(part, self._encode(part, bucket), strict=True):
-                if isinstance(sample, Sample):
-                    done[row["id"]] = sample
-                else:
-                    failures.append({"id": row["id"], "error": sample})
-        return [done[row["id"]] for row in rows if row["id"] in done], failures
+    def _captions(self, row: dict[str, Any]) -> list[str]:
+        captions: list[str] = row["captions"][: self.settings.encode.captions]
+        return captions
 
-    def _reuse(self, row: dict[str, Any], bucket: Bucket) -> Sample | None:
-        """The same latents and texts out of an earlier shard of this run, if they are there and still sound."""
-        if row["earlier"] is None:
-            return None
-        earlier, keys = json.loads(row["earlier"]), self._keys(row)
-        if (earlier["key"], earlier["text_key"]) != (keys["key"], keys["text_key"]):
-            return None
-        try:
-            old = _shard(self.store.child("shards"), earlier["path"]).get(row["id"])
-        except CurationError:
-            return None  # already replaced or lost: it is computed again
-        if old is None:
-            return None
-        fitted = {name: old.meta[name] for name in ("crop_ltrb", "resized_width", "resized_height", "original_width", "original_height")}
-        return Sample(old.id, old.mean, old.logvar, old.texts, self._meta(row, bucket) | fitted)
+    def _samples(
+        self,
+        rows: Sequence[dict[str, Any]],
+        bucket: Bucket,
+        failures: list[dict[str, str]],
+        sums: "ChannelSums",
+    ) -> Iterator[Sample]:
+        """The samples in order; records without one are added to `failures`."""
+        size = self.settings.encode.batch
+        for part in (rows[i : i + size] for i in range(0, len(rows), size)):
+            # The shard is lost after a failure: the rest is only looked at, to find all failures at once.
+            made = self._checked(part) if failures else self._encode(part, bucket)
+            for row, sample in zip(part, made, strict=True):
+                if isinstance(sample, str):
+                    failures.append({"id": row["id"], "error": sample})
+                elif isinstance(sample, Sample):
+                    sums.add(sample)
+                    yield sample
+
+    def _checked(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
+        pictures = self._fetchers.map(self.standardized, rows)
+        return [picture if isinstance(picture, str) else None for picture in pictures]
 
     def _encode(self, rows: Sequence[dict[str, Any]], bucket: Bucket) -> list[Sample | str]:
         """One batch: a sample per row, or the sentence why there is none."""
-        pictures = list(self._fetchers.map(self.standardized, rows))
-        good = [i for i, picture in enumerate(pictures) if isinstance(picture, Standardized)]
-        out: list[Sample | str] = [picture if isinstance(picture, str) else "" for picture in pictures]
-        if not good:
-            return out
-        pixels = np.stack([pictures[i].rgb for i in good])  # type: ignore[union-attr]
-        means, logvars = self._posterior(pixels)
-        for at, i in enumerate(good):
-            picture = pictures[i]
-            assert isinstance(picture, Standardized)
-            if not np.isfinite(means[at]).all():
-                out[i] = "the VAE gave values that are NaN or infinite"
-                continue
-            fitted = {
-                "crop_ltrb": list(picture.crop_ltrb),
-                "resized_width": picture.resized[0],
-                "resized_height": picture.resized[1],
-                "original_width": picture.info["original_width"],
-                "original_height": picture.info["original_height"],
-            }
-            captions = rows[i]["captions"][: self.settings.encode.captions]
-            texts = self.text.tokens(captions) if captions else []
-            out[i] = Sample(rows[i]["id"], means[at], None if logvars is None else logvars[at], texts, self._meta(rows[i], bucket) | fitted)
+        earlier = [self._earlier.find(row, self._keys(row)) for row in rows]
+        new = [i for i, found in enumerate(earlier) if found is None]
+        pictures = dict(zip(new, self._fetchers.map(self.standardized, [rows[i] for i in new]), strict=True))
+        good = {i: picture for i, picture in pictures.items() if isinstance(picture, Standardized)}
+        posteriors = dict(
+            zip(good, self._posteriors([picture.rgb for picture in good.values()]), strict=True)
+        )
+        out: list[Sample | str] = []
+        for i, row in enumerate(rows):
+            found = earlier[i]
+            if found is not None:
+                out.append(self._again(row, bucket, *found))
+            elif i in good:
+                out.append(self._fresh(row, bucket, good[i], posteriors[i]))
+            else:
+                out.append(str(pictures[i]))
         return out
+
+    def _fresh(
+        self, row: dict[str, Any], bucket: Bucket, picture: Standardized, posterior: Posterior
+    ) -> Sample | str:
+        if not all(np.isfinite(part).all() for part in posterior if part is not None):
+            return "the VAE gave values that are NaN or infinite in fp16"
+        original = (picture.info["original_width"], picture.info["original_height"])
+        fitted = dict(zip(FITTED, (list(picture.crop_ltrb), *picture.resized, *original), strict=True))
+        return self._sample(row, posterior, None, metadata(row, bucket, self._captions(row)) | fitted)
+
+    def _again(self, row: dict[str, Any], bucket: Bucket, old: Sample, texts_hold: bool) -> Sample | str:
+        fitted = {name: old.meta[name] for name in FITTED}
+        texts = old.texts if texts_hold else None
+        return self._sample(
+            row, (old.mean, old.logvar), texts, metadata(row, bucket, self._captions(row)) | fitted
+        )
+
+    def _sample(
+        self, row: dict[str, Any], posterior: Posterior, texts: list[Halfs] | None, meta: dict[str, Any]
+    ) -> Sample | str:
+        if texts is None:
+            try:
+                texts = self.text.tokens(self._captions(row))
+            except Exception as error:  # noqa: BLE001 (one caption must not cost a shard)
+                return f"the text encoder failed on its captions: {sentence(error)}"
+        return Sample(row["id"], *posterior, texts, meta)
 
     def standardized(self, row: dict[str, Any]) -> Standardized | str:
         """A record's pixels for its bucket, or the sentence why there are none."""
-        self._decoder = self._decoder or Decoder(self.settings.limits)
         try:
             data = self.settings.context.fetch(row["source_uri"])
             if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
@@ -161,85 +187,109 @@ class ShardEncoder:
         except CurationError as error:
             return str(error)
 
-    def _posterior(self, pixels: NDArray[np.uint8]) -> tuple[Halfs, Halfs | None]:
-        """uint8 [B, H, W, 3] -> raw mean and log-variance, fp16 [B, C, 1, h, w]; a constant log-variance as [B, C, 1, 1, 1]."""
+    def _posteriors(self, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Posterior]:
+        """uint8 [H, W, 3] each -> raw mean and log-variance, fp16 [C, 1, h, w]; constant ones [C, 1, 1, 1].
+
+        On a CPU one by one: that costs nothing, and no convolution's choice of algorithm can make a latent
+        depend on its neighbours in the batch.
+        """
+        size = 1 if self.settings.device == "cpu" else max(1, len(pictures))
+        for batch in (pictures[i : i + size] for i in range(0, len(pictures), size)):
+            means, logvars = self._posterior(np.stack(batch))
+            for i in range(len(batch)):
+                yield _half(means[i]), None if logvars is None else _half(_spatially_constant(logvars[i]))
+
+    def _posterior(self, pixels: NDArray[np.uint8]) -> tuple[Any, Any]:
+        """uint8 [B, H, W, 3] -> float32 mean and log-variance (None where it is not stored) [B, C, h, w]."""
         import torch
 
-        with _one_thread():
+        with one_thread():
             values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
             try:
                 mean, logvar = self.vae.encode(values)
             except (RuntimeError, ValueError) as error:
-                raise CurationError(f"the VAE {self.settings.vae.id} cannot encode {tuple(values.shape)}: {sentence(error)}") from error
-        if logvar is None or not self.settings.encode.logvar:
-            return _half(mean), None
-        logvar = logvar.clamp(-30, 20)
-        constant = bool((logvar == logvar[..., :1, :1]).all())
-        return _half(mean), _half(logvar[..., :1, :1] if constant else logvar)
-
-    def _meta(self, row: dict[str, Any], bucket: Bucket) -> dict[str, Any]:
-        kept = self.settings.encode.captions
-        return {
-            "media": row["media"],
-            "source_key": row["source_key"],
-            "bucket": bucket.name,
-            "frames": bucket.frames,
-            "original_frames": 1,
-            "width": row["width"],
-            "height": row["height"],
-            "target_width": bucket.width,
-            "target_height": bucket.height,
-            "frame_start": 0,
-            "frame_step": 1,
-            "captions": row["captions"][:kept],
-            "caption_sources": row["caption_sources"][:kept],
-            "scores": json.loads(row["scores"]),
-        }
-
-    def _commit(self, job: ShardJob, samples: Sequence[Sample]) -> dict[str, Any]:
-        """Write the staged shard; returns what the index says of it."""
-        container = CONTAINERS[self.settings.encode.shards.format]
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / f"shard{container.suffix}"
-            container.write(local, samples)
-            sha256, size = hashlib.sha256(local.read_bytes()).hexdigest(), local.stat().st_size
-            self.store.put(f"{STAGED}/{job.name}{container.suffix}", local)
-        entry = {"path": job.path(container.suffix), "bucket": job.bucket, "samples": len(samples), "bytes": size, "sha256": sha256}
-        return {"shard": entry, "sums": channel_sums(samples)}
+                what = f"the VAE {self.settings.vae.id} cannot encode {tuple(values.shape)}"
+                raise CurationError(f"{what}: {sentence(error)}") from error
+        return mean, logvar.clamp(-30, 20) if logvar is not None and self.settings.encode.logvar else None
 
 
-def channel_sums(samples: Iterable[Sample]) -> dict[str, Any]:
-    """Per channel: how many values, their sum and sum of squares (float64), and how many are not finite."""
-    means = np.stack([sample.mean for sample in samples]).astype(np.float64)
-    axes = (0, 2, 3, 4)
+def members_of(store: Any, job: ShardJob) -> list[dict[str, Any]]:
+    """The records of a job's shard, in order."""
+    rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(store.read(job.members))).to_pylist()
+    return rows
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str]) -> dict[str, Any]:
+    """What a sample says of its record, beside how it was fitted into its bucket."""
     return {
-        "values": int(means.size // means.shape[1]),
-        "sum": means.sum(axes).tolist(),
-        "squares": np.square(means).sum(axes).tolist(),
-        "nan": int((~np.isfinite(means)).sum()),
+        "media": row["media"],
+        "source_key": row["source_key"],
+        "bucket": bucket.name,
+        "frames": bucket.frames,
+        "original_frames": 1,
+        "width": row["width"],
+        "height": row["height"],
+        "target_width": bucket.width,
+        "target_height": bucket.height,
+        "frame_start": 0,
+        "frame_step": 1,
+        "captions": captions,
+        "caption_sources": row["caption_sources"][: len(captions)],
+        "scores": json.loads(row["scores"]),
     }
 
 
+class ChannelSums:
+    """Per channel of the stored means: how many values, their sum and sum of squares; how many not finite."""
+
+    def __init__(self) -> None:
+        self.values, self.nan = 0, 0
+        self.sum: NDArray[np.float64] = np.zeros(0)
+        self.squares: NDArray[np.float64] = np.zeros(0)
+
+    def add(self, sample: Sample) -> None:
+        mean = sample.mean.astype(np.float64).reshape(len(sample.mean), -1)
+        if not self.values:
+            self.sum, self.squares = np.zeros(len(mean)), np.zeros(len(mean))
+        self.values += mean.shape[1]
+        self.nan += int((~np.isfinite(mean)).sum())
+        self.sum += mean.sum(1)
+        self.squares += np.square(mean).sum(1)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "values": self.values,
+            "sum": self.sum.tolist(),
+            "squares": self.squares.tolist(),
+            "nan": self.nan,
+        }
+
+
 def _half(tensor: Any) -> Halfs:
-    """fp16 with a time axis: [B, C, h, w] -> [B, C, 1, h, w]."""
-    return tensor.cpu().numpy().astype(np.float16)[:, :, None]  # type: ignore[no-any-return]
+    """fp16 with a time axis: [C, h, w] -> [C, 1, h, w]."""
+    with np.errstate(over="ignore"):  # becomes infinite, which the caller looks for
+        return tensor.cpu().numpy().astype(np.float16)[:, None]  # type: ignore[no-any-return]
 
 
-class _one_thread:  # noqa: N801 (used as a statement)
+def _spatially_constant(logvar: Any) -> Any:
+    """[C, h, w], or [C, 1, 1] where that says the same."""
+    corner = logvar[:, :1, :1]
+    return corner if bool((logvar == corner).all()) else logvar
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Results must not depend on how many threads a worker happens to have."""
+    import torch
 
-    def __enter__(self) -> None:
-        import torch
-
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        torch.set_num_threads(self.before)
-
-
-@lru_cache(maxsize=4)
-def _shard(store: Any, path: str) -> dict[str, Sample]:
-    return {sample.id: sample for sample in container_of(path).read(store.read(path), path)}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,11 +1,13 @@
-"""From the decision to shard jobs: who goes into which shard, and what of earlier latents can be used again."""
+"""From the decision to shard jobs: who goes into which shard, and what earlier latents can be used again."""
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import PIL
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -16,6 +18,7 @@ from curation.buckets import choose
 from curation.deal import deal_all
 from curation.manifest import EncodeSection
 from curation.plan import Plan, digest
+from curation.record import BASE_SCHEMA
 from curation.shards.sample import FORMAT_VERSION
 from curation.storage import Store
 
@@ -29,7 +32,14 @@ MEMBERS_AT_ONCE = 20_000
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to make. `name` is its stem under _work/encode: `<bucket>/<number>-<fingerprint>`."""
+    """One shard to make. Its files in the run directory:
+
+    members   the records' rows, written before it is sent to a worker
+    staged    the shard, until it is published
+    done      the report of a shard that was made, committed after it
+    failed    the report of a shard with records that cannot be encoded; none was made
+    sound     an empty mark: it was made once, but its records were dealt anew after another shard failed
+    """
 
     bucket: str
     number: int
@@ -39,6 +49,25 @@ class ShardJob:
     @property
     def name(self) -> str:
         return f"{self.bucket}/{self.number:05d}-{self.fingerprint}"
+
+    @property
+    def members(self) -> str:
+        return f"{WORK}/{self.name}.parquet"
+
+    @property
+    def done(self) -> str:
+        return f"{WORK}/{self.name}.json"
+
+    @property
+    def failed(self) -> str:
+        return f"{WORK}/{self.name}.failed"
+
+    @property
+    def sound(self) -> str:
+        return f"{WORK}/{self.name}.sound"
+
+    def staged(self, suffix: str) -> str:
+        return f"{WORK}/staged/{self.name}{suffix}"
 
     def path(self, suffix: str) -> str:
         """The shard's path under shards/."""
@@ -52,59 +81,68 @@ def encode_fingerprint(plan: Plan) -> str:
     """Hash of every setting that decides a byte of a shard beside its members."""
     encode = plan.loaded.manifest.encode
     assert encode and plan.vae and plan.text
-    settings = encode.model_dump(mode="json", exclude={"reconstructions": True, "vae": True, "text": True, "shards": {"samples": True}})
-    return digest([CODE_VERSION, FORMAT_VERSION, settings, plan.vae.sha256, plan.vae.id, plan.text.sha256, plan.score_fingerprint])
+    left_out = {"reconstructions", "vae", "text", "upscale", "shards"}
+    settings = {**encode.model_dump(mode="json", exclude=left_out), "format": encode.shards.format}
+    models = [(model.id, model.sha256) for model in (plan.vae, plan.text)]
+    return digest([CODE_VERSION, FORMAT_VERSION, PIL.__version__, settings, models, plan.score_fingerprint])
 
 
 def buckets_of(store: Store, selection: pa.Table, encode: EncodeSection) -> dict[str, list[str]]:
     """Kept ids by bucket name."""
     kept = selection.filter(pc.equal(selection["decision"], "kept"))["id"].combine_chunks()
     out: dict[str, list[str]] = {}
-    for batch in _batches(store, ["id", "width", "height", "content_box"]):
-        rows = batch.filter(pc.is_in(batch["id"], value_set=kept)).to_pylist()
-        for row in rows:
+    dataset = _scores(store)
+    columns = [name for name in ("id", "width", "height", "content_box") if name in dataset.schema.names]
+    for batch in dataset.to_batches(columns=columns, batch_size=8192):
+        for row in batch.filter(pc.is_in(batch["id"], value_set=kept)).to_pylist():
             name = choose(row["width"], row["height"], row.get("content_box"), encode).name
             out.setdefault(name, []).append(row["id"])
     return out
 
 
-def _batches(store: Store, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    paths = [store.path(entry.name) for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
-    dataset = ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem)
-    present = [name for name in columns if name in dataset.schema.names]
-    yield from dataset.to_batches(columns=present, batch_size=8192)
+def _scores(store: Store) -> ds.Dataset:
+    paths = [
+        store.path(entry.name) for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)
+    ]
+    return ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem)
 
 
-def plan_jobs(store: Store, plan: Plan, base: Mapping[str, list[str]], final: Mapping[str, list[str]]) -> list[ShardJob]:
-    """Deal, and write the members of each shard that is not done yet to its job file."""
+def deal_jobs(
+    plan: Plan, base: Mapping[str, list[str]], final: Mapping[str, list[str]]
+) -> dict[ShardJob, list[str]]:
+    """Every shard's job and the ids of its records, in order."""
     encode = plan.loaded.manifest.encode
     assert encode
     settings = encode_fingerprint(plan)
-    dealt = deal_all(base, final, encode.shards.samples)
-    members: dict[ShardJob, list[str]] = {}
-    for bucket, shards in dealt.items():
-        for number, ids in enumerate(shards):
-            members[ShardJob(bucket, number, len(ids), digest([settings, bucket, ids]))] = ids
-    done = {entry.name for entry in store.list(WORK)}
-    todo = [job for job in members if f"{WORK}/{job.name}.json" not in done and f"{WORK}/{job.name}.parquet" not in done]
-    while todo:
-        group, size = [], 0
-        while todo and (not group or size + todo[0].samples <= MEMBERS_AT_ONCE):
-            group.append(todo.pop(0))
-            size += group[-1].samples
-        _write_members(store, {job: members[job] for job in group})
-    return list(members)
+    return {
+        ShardJob(bucket, number, len(ids), digest([settings, bucket, ids])): ids
+        for bucket, shards in deal_all(base, final, encode.shards.samples).items()
+        for number, ids in enumerate(shards)
+    }
 
 
-def _write_members(store: Store, members: Mapping[ShardJob, list[str]]) -> None:
+def write_members(store: Store, jobs: Sequence[ShardJob], members: Mapping[ShardJob, list[str]]) -> None:
+    """Write the job files of `jobs`, anew where they exist: a record's source may have moved since."""
+    group: list[ShardJob] = []
+    for job in jobs:
+        if group and sum(other.samples for other in group) + job.samples > MEMBERS_AT_ONCE:
+            _write_group(store, {job: members[job] for job in group})
+            group = []
+        group.append(job)
+    if group:
+        _write_group(store, {job: members[job] for job in group})
+
+
+def _write_group(store: Store, members: Mapping[ShardJob, list[str]]) -> None:
     """One pass over scores/ and the earlier deal for a group of jobs."""
     place = {identity: (job, i) for job, ids in members.items() for i, identity in enumerate(ids)}
     wanted = pa.array(list(place), pa.string())
     earlier = _earlier(store, wanted)
     rows: dict[ShardJob, dict[int, dict[str, Any]]] = {job: {} for job in members}
-    paths = [store.path(entry.name) for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
-    dataset = ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem)
-    scalars = [f.name for f in dataset.schema if _is_scalar(f.type) and f.name not in _NOT_SCORES]
+    dataset = _scores(store)
+    scalars = [
+        field.name for field in dataset.schema if _is_scalar(field.type) and field.name not in _NO_SCORES
+    ]
     columns = [name for name in (*_MEMBER, *scalars) if name in dataset.schema.names]
     for batch in dataset.to_batches(columns=columns, filter=pc.field("id").isin(wanted), batch_size=2048):
         for row in batch.to_pylist():
@@ -112,15 +150,11 @@ def _write_members(store: Store, members: Mapping[ShardJob, list[str]]) -> None:
             rows[job][position] = member(row, scalars) | {"earlier": earlier.get(row["id"])}
     for job, found in rows.items():
         buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist([found[i] for i in range(job.samples)], MEMBER_SCHEMA), buffer, compression="zstd")
-        store.write(f"{WORK}/{job.name}.parquet", buffer.getvalue())
+        table = pa.Table.from_pylist([found[i] for i in range(job.samples)], MEMBER_SCHEMA)
+        pq.write_table(table, buffer, compression="zstd")
+        store.write(job.members, buffer.getvalue())
 
 
-_MEMBER = (
-    "id", "source_key", "source_uri", "media", "content_sha256", "width", "height", "original_width", "original_height",
-    "content_box", "captions", "generated_caption", "generated_caption_source",
-)  # fmt: skip
-_NOT_SCORES = {*_MEMBER, "caption", "extra", "error", "error_stage", "start_s", "end_s", "start_frame", "end_frame", "sha256", "pixel_sha256"}
 MEMBER_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -134,47 +168,66 @@ MEMBER_SCHEMA = pa.schema(
         ("captions", pa.list_(pa.string())),
         ("caption_sources", pa.list_(pa.string())),
         ("scores", pa.string()),
-        ("earlier", pa.string()),  # JSON: the shard of the last finished encode that may hold the same latents
+        ("earlier", pa.string()),  # JSON: the row of `DEAL`, where the same latents may already be
     ]
 )
+_STORED = tuple(MEMBER_SCHEMA.names[:8])
+_MEMBER = (*_STORED, "captions", "generated_caption", "generated_caption_source")
+_NO_SCORES = frozenset(_MEMBER) | {field.name for field in BASE_SCHEMA} | {"sha256", "pixel_sha256"}
+_NO_SCORES |= {"original_width", "original_height"}
 
 
 def _is_scalar(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind))
+    types = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string)
+    return any(is_type(kind) for is_type in types)
 
 
-def member(row: Mapping[str, Any], scalars: list[str]) -> dict[str, Any]:
-    """A record as its shard job holds it: the source's captions first, then the generated one, each with its source."""
+def member(row: Mapping[str, Any], scalars: Sequence[str]) -> dict[str, Any]:
+    """A record as its job holds it: the source's captions, then the generated one, each with its source."""
     captions = [caption for caption in row["captions"] or [] if caption.strip()]
     sources = ["source"] * len(captions)
     if row.get("generated_caption"):
         captions.append(row["generated_caption"])
         sources.append(row.get("generated_caption_source") or "generated")
-    scores = {name: row[name] for name in sorted(scalars) if row.get(name) is not None}
-    kept = {name: row.get(name) for name in MEMBER_SCHEMA.names}
-    return kept | {"captions": captions, "caption_sources": sources, "scores": json.dumps(scores, sort_keys=True)}
+    scores = {name: row[name] for name in sorted(scalars) if _is_value(row.get(name))}
+    kept = {name: row.get(name) for name in _STORED}
+    return kept | {
+        "captions": captions,
+        "caption_sources": sources,
+        "scores": json.dumps(scores, sort_keys=True),
+    }
+
+
+def _is_value(value: Any) -> bool:
+    """JSON knows no NaN."""
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+DEAL_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("path", pa.string()),
+        ("position", pa.int32()),
+        ("sha256", pa.string()),
+        ("key", pa.string()),
+        ("text_key", pa.string()),
+    ]
+)
 
 
 def _earlier(store: Store, wanted: pa.Array) -> dict[str, str]:
-    """Where the last finished encode put these ids."""
-    if not store.exists(DEAL):
-        return {}
-    table = pq.read_table(pa.BufferReader(store.read(DEAL)), filters=[("id", "in", wanted)])
-    names = table.column_names
-    return {row["id"]: json.dumps({n: row[n] for n in names if n != "id"}, sort_keys=True) for row in table.to_pylist()}
+    """Where the last finished encode put these ids: a row of `DEAL` as JSON."""
+    return {row["id"]: json.dumps(row, sort_keys=True) for row in _dealt(store, pc.field("id").isin(wanted))}
 
 
-def write_deal(store: Store, rows: list[dict[str, Any]]) -> None:
-    """Remember where each latent now is, for the next encode: id, path, key (of latents), text_key."""
-    schema = pa.schema([("id", pa.string()), ("path", pa.string()), ("key", pa.string()), ("text_key", pa.string())])
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), schema), buffer, compression="zstd")
-    store.write(DEAL, buffer.getvalue())
+def _dealt(store: Store, which: pc.Expression) -> Iterator[dict[str, Any]]:
+    if store.exists(DEAL):
+        dataset = ds.dataset(store.path(DEAL), format="parquet", filesystem=store.filesystem)
+        for batch in dataset.to_batches(filter=which, batch_size=8192):
+            yield from batch.to_pylist()
 
 
 def find_shard(store: Store, identity: str) -> str | None:
     """The shard under shards/ that holds a record's latents, None when none does."""
-    if not store.exists(DEAL):
-        return None
-    table = pq.read_table(pa.BufferReader(store.read(DEAL)), filters=[("id", "=", identity)])
-    return f"{store.root}/shards/{table['path'][0].as_py()}" if table.num_rows else None
+    row = next(_dealt(store, pc.field("id") == identity), None)
+    return f"{store.root}/shards/{row['path']}" if row else None

@@ -1,57 +1,82 @@
 """Decodes a few samples of finished shards, so that a person sees what the latents hold."""
 
+import heapq
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from curation.encode import EncodeSettings, ShardEncoder
+from curation.encode import EncodeSettings, ShardEncoder, members_of, one_thread
 from curation.jobs import WORK, ShardJob
-from curation.shards.containers import container_of
+from curation.plan import digest
+from curation.publish import report_of
+from curation.shards.containers import CONTAINERS, open_shard
 from curation.shards.sample import Sample
 from curation.standardize import Standardized
 from curation.storage import Store
 
 FOLDER = "reconstructions"
+MARK = f"{WORK}/facts/reconstructions.txt"
+Wanted = tuple[str, int, ShardJob]
+"""A sample: id, position in its shard, the shard's job."""
 
 
-def reconstruct_some(store: Store, settings: EncodeSettings, reports: Sequence[Mapping[str, Any]]) -> None:
-    """Write <id>.png (original left, decoded latent right) for the first ids by order, and psnr.json in dB."""
-    wanted = sorted((member["id"], i) for i, report in enumerate(reports) for member in report["members"])
-    wanted = wanted[: settings.encode.reconstructions]
-    psnr: dict[str, float] = {}
+def reconstruct(store: Store, settings: EncodeSettings, jobs: Sequence[ShardJob]) -> None:
+    """Write <id>.png (original left, decoded latent right) for the first ids by order, and psnr.json in dB.
+
+    The ids are hashes, so that the first of them are a random sample. Done once for a set of shards.
+    """
+    wanted = first_ids(store, jobs, settings.encode.reconstructions)
+    key = digest([(identity, position, job.name) for identity, position, job in wanted])
+    if store.exists(MARK) and store.read(MARK).decode() == key:
+        return
     for entry in store.list(FOLDER):
         store.delete(entry.name)
-    encoder = ShardEncoder(settings)
-    for number in sorted({i for _, i in wanted}):
-        report = reports[number]
-        ids = {identity for identity, i in wanted if i == number}
-        job = ShardJob(**report["job"])
-        rows = {row["id"]: row for row in pq.read_table(pa.BufferReader(store.read(f"{WORK}/{job.name}.parquet"))).to_pylist()}
-        path = report["shard"]["path"]
-        for sample in container_of(path).read(store.read(f"shards/{path}"), path):
-            picture = encoder.standardized(rows[sample.id]) if sample.id in ids else None
-            if isinstance(picture, Standardized):
-                decoded = decode(encoder.vae, sample)
-                psnr[sample.id] = round(psnr_db(picture.rgb, decoded), 2)
-                store.write(f"{FOLDER}/{sample.id}.png", _png(np.concatenate([picture.rgb, decoded], axis=1)))
+    with closing(ShardEncoder(settings)) as encoder:
+        psnr = dict(_pictures(store, encoder, wanted))
     if psnr:
-        store.write(f"{FOLDER}/psnr.json", json.dumps({"mean": round(sum(psnr.values()) / len(psnr), 2), "samples": psnr}, indent=1).encode())
+        summary = {"mean": round(sum(psnr.values()) / len(psnr), 2), "samples": psnr}
+        store.write(f"{FOLDER}/psnr.json", json.dumps(summary, indent=1).encode())
+    store.write(MARK, key.encode())
+
+
+def first_ids(store: Store, jobs: Iterable[ShardJob], count: int) -> list[Wanted]:
+    """The smallest ids of all shards: a shard's members lie sorted but for a few, so all are looked at."""
+    if not count:
+        return []
+    members = (
+        (member["id"], position, job)
+        for job in jobs
+        for position, member in enumerate(report_of(store, job)["members"])
+    )
+    return heapq.nsmallest(count, members, key=lambda wanted: wanted[0])
+
+
+def _pictures(store: Store, encoder: ShardEncoder, wanted: Iterable[Wanted]) -> Iterator[tuple[str, float]]:
+    suffix = CONTAINERS[encoder.settings.encode.shards.format].suffix
+    for identity, position, job in wanted:
+        row = members_of(store, job)[position]
+        original = encoder.standardized(row)
+        if isinstance(original, Standardized):  # its file may have gone since
+            sample = open_shard(store.child("shards"), job.path(suffix))[position]
+            decoded = decode(encoder.vae, sample)
+            store.write(f"{FOLDER}/{identity}.png", _png(np.concatenate([original.rgb, decoded], axis=1)))
+            yield identity, round(psnr_db(original.rgb, decoded), 2)
 
 
 def decode(vae: Any, sample: Sample) -> NDArray[np.uint8]:
     """A sample's mean as pixels: uint8 [H, W, 3]."""
     import torch
 
-    image = vae.decode(torch.from_numpy(sample.mean.astype(np.float32))[None, :, 0])[0]
-    return ((image.clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 0)).numpy()  # type: ignore[no-any-return]
+    with one_thread():
+        image = vae.decode(torch.from_numpy(sample.mean[:, 0].astype(np.float32))[None])[0]
+    return (image.clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 0).cpu().numpy()  # type: ignore[no-any-return]
 
 
 def psnr_db(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

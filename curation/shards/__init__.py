@@ -1,1 +1,1 @@
-"""Latent shards: writing, reading and checking them. Knows tar and Parquet layouts, and nothing of the engine."""
+"""Latent shards: writing, reading, checking. Knows tar and Parquet layouts, and nothing of the engine."""

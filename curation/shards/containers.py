@@ -3,23 +3,41 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
+
+import pyarrow as pa
 
 from curation.errors import CurationError
-from curation.shards import parquet, webdataset
+from curation.shards.parquet import ParquetShard
+from curation.shards.parquet import write as write_parquet
 from curation.shards.sample import Sample
+from curation.shards.webdataset import TarShard
+from curation.shards.webdataset import write as write_tar
+from curation.storage import Store
+
+
+class ShardFile(Protocol):
+    """An open shard: its samples in order, or by position from 0. Raises CurationError where damaged."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sample]: ...
+
+    def __getitem__(self, position: int) -> Sample: ...
 
 
 @dataclass(frozen=True)
 class Container:
+    """How samples lie in a file: `open` takes the file's bytes and the name that errors give it."""
+
     suffix: str
     write: Callable[[Path, Iterable[Sample]], None]
-    read: Callable[[BinaryIO | bytes, str], Iterator[Sample]]
+    open: Callable[[pa.Buffer, str], ShardFile]
 
 
 CONTAINERS = {
-    "webdataset": Container(webdataset.SUFFIX, webdataset.write, webdataset.read),
-    "parquet": Container(parquet.SUFFIX, parquet.write, parquet.read),
+    "webdataset": Container(".tar", write_tar, TarShard),
+    "parquet": Container(".parquet", write_parquet, ParquetShard),
 }
 
 
@@ -29,3 +47,16 @@ def container_of(path: str) -> Container:
         if path.endswith(container.suffix):
             return container
     raise CurationError(f"{path} is no latent shard: they end in .tar or .parquet")
+
+
+def bytes_of(store: Store, path: str) -> pa.Buffer:
+    """A shard's bytes: mapped where the store is a local disk, read where it is not."""
+    if store.local and store.size(path):
+        with pa.memory_map(store.path(path)) as file:
+            return file.read_buffer()
+    return pa.py_buffer(store.read(path))
+
+
+def open_shard(store: Store, path: str) -> ShardFile:
+    """A shard by its path in `store`, its hash not looked at. Raises CurationError."""
+    return container_of(path).open(bytes_of(store, path), store.uri(path))

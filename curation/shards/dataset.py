@@ -1,52 +1,81 @@
-"""Latent shards as a torch IterableDataset."""
+"""Latent shards as a torch Dataset."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
+from curation.errors import CurationError
 from curation.shards.reader import Shards
 from curation.shards.sample import Sample
 
 
-class LatentDataset(IterableDataset[dict[str, Any]]):
-    """Samples as tensors, sharded over DataLoader workers.
+class LatentDataset(Dataset[dict[str, Any]]):
+    """Samples as tensors, by number in the order of the index.
 
-    Each item: id; latents float32 [C, T, h, w], a draw from the posterior (its mean with sample=False), unit-scaled;
-    text float32 [tokens, D] of one caption, drawn anew each epoch; caption; bucket.
+    root, vae, verify  as for `Shards`, which also says what is refused
+    sample             draw from the posterior; False for its mean
+    seed, epoch        what draws depend on beside the sample's id: set `epoch` before each pass
 
-    Draws depend on (seed, epoch, id) alone, never on the worker. Raises CurationError as `Shards` does.
+    Each item: id; latents float32 [C, T, h, w], unit-scaled; text float16 [tokens, D] of one caption, chosen
+    anew each epoch; caption; bucket. Draws do not depend on the worker, the order or the batch.
     """
 
-    def __init__(self, root: str, vae: str | None = None, sample: bool = True, seed: int = 0, verify: bool = True) -> None:
+    def __init__(
+        self, root: str, vae: str | None = None, sample: bool = True, seed: int = 0, verify: bool = True
+    ) -> None:
         self.shards = Shards(root, vae, verify)
         self.sample, self.seed, self.epoch = sample, seed, 0
 
     def __len__(self) -> int:
         return len(self.shards)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        info = get_worker_info()
-        first, step = (info.id, info.num_workers) if info else (0, 1)
-        for path in self.shards.paths[first::step]:
-            for sample in self.shards.read(path):
-                yield self.item(sample)
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self.item(self.shards[number])
 
     def item(self, sample: Sample) -> dict[str, Any]:
         """One sample as a training step wants it."""
         rng = np.random.default_rng([self.seed, self.epoch, int(sample.id[:16], 16)])
-        latents = sample.mean.astype(np.float32)
-        if self.sample and sample.logvar is not None:
-            deviation = np.exp(sample.logvar.astype(np.float32) / 2)
-            latents = latents + deviation * rng.standard_normal(latents.shape, dtype=np.float32)
-        chosen = int(rng.integers(len(sample.texts))) if sample.texts else -1
-        text = sample.texts[chosen] if sample.texts else self.shards.null_text()
+        chosen = int(rng.integers(len(sample.texts))) if sample.texts else None
+        text = self.shards.null_text() if chosen is None else sample.texts[chosen]
         return {
             "id": sample.id,
-            "latents": torch.from_numpy(self.shards.normalize(latents)),
-            "text": torch.from_numpy(text.astype(np.float32)),
-            "caption": sample.meta["captions"][chosen] if sample.texts else "",
+            "latents": torch.from_numpy(self.shards.normalize(self._drawn(sample, rng))),
+            "text": torch.from_numpy(text.copy()),
+            "caption": "" if chosen is None else sample.meta["captions"][chosen],
             "bucket": sample.meta["bucket"],
         }
+
+    def _drawn(self, sample: Sample, rng: np.random.Generator) -> Any:
+        """Raw latents: mean + std * noise, as AutoencoderKL's DiagonalGaussianDistribution draws them."""
+        if not self.sample or sample.logvar is None:
+            return sample.mean
+        deviation = np.exp(sample.logvar.astype(np.float32) / 2)
+        return sample.mean.astype(np.float32) + deviation * rng.standard_normal(
+            sample.mean.shape, dtype=np.float32
+        )
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Items of one bucket -> a batch.
+
+    latents [B, C, T, h, w]; text [B, longest, D] with zeros behind each caption's end; text_mask bool
+    [B, longest]; id, caption: lists; bucket. Raises CurationError when buckets are mixed.
+    """
+    buckets = {item["bucket"] for item in items}
+    if len(buckets) != 1:
+        raise CurationError(
+            f"a batch holds latents of one bucket, this one {', '.join(sorted(buckets))}: batch by shard"
+        )
+    text = torch.nn.utils.rnn.pad_sequence([item["text"] for item in items], batch_first=True)
+    lengths = torch.tensor([len(item["text"]) for item in items])
+    return {
+        "id": [item["id"] for item in items],
+        "latents": torch.stack([item["latents"] for item in items]),
+        "text": text,
+        "text_mask": torch.arange(text.shape[1])[None] < lengths[:, None],
+        "caption": [item["caption"] for item in items],
+        "bucket": buckets.pop(),
+    }

@@ -1,7 +1,11 @@
 """Reads latent shards for training, and refuses those that do not match what the index promises."""
 
+import base64
 import hashlib
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -9,98 +13,141 @@ from numpy.typing import NDArray
 
 from curation.errors import CurationError
 from curation.shards import index as index_file
-from curation.shards.containers import container_of
-from curation.shards.sample import Sample
+from curation.shards.containers import ShardFile, bytes_of, container_of
+from curation.shards.sample import Halfs, Sample
 from curation.storage import Store
 
 RMS_RANGE = (0.5, 1.5)
 """Of the normalised latents: outside it, a wrong scaling factor is the usual cause."""
+OPEN_LOCAL, OPEN_REMOTE = 64, 2
+"""Shards held open: mapped files cost nothing, those of an object store lie in memory as a whole."""
 
 
 class Shards:
-    """A folder of latent shards.
+    """A folder of latent shards: `len`, samples by number in the order of the index, iteration.
 
-    root   the run's shards/ folder, a path or URL
-    vae    weights' sha256 that the caller will decode with; another VAE's latents are refused
-    verify whether each shard's bytes are hashed when it is opened (once per process and shard)
+    root    the run's shards/ folder, a path or URL
+    vae     weights' sha256 that the caller will decode with; another VAE's latents are refused
+    verify  whether each shard's bytes are hashed when it is first opened in this process
 
-    Raises CurationError with a sentence: no or damaged index, wrong VAE, normalised RMS outside 0.5-1.5, NaNs,
-    a shard missing, cut short, altered, or with other counts or shapes than the index says.
+    Raises CurationError with a sentence: no or damaged index, wrong VAE, normalised RMS outside 0.5-1.5,
+    NaNs; and when a shard is opened: missing, cut short, altered, other counts or shapes than the index says.
     """
 
     def __init__(self, root: str, vae: str | None = None, verify: bool = True) -> None:
         self.store = Store(root)
         self.index = index_file.read(self.store)
         self.verify = verify
-        self._verified: set[str] = set()
-        if vae is not None and self.index["vae"]["sha256"] != vae:
-            raise CurationError(f"{root} holds latents of the VAE {self.index['vae']['id']} ({self.index['vae']['sha256'][:12]}), not of {vae[:12]}")
-        self._check_statistics(root)
+        self._check(root, vae)
+        self.entries: list[dict[str, Any]] = self.index["shards"]
+        self._first = [0, *accumulate(entry["samples"] for entry in self.entries)]
+        self._verified: set[int] = set()
+        self._open: OrderedDict[int, ShardFile] = OrderedDict()
         shape = (-1, 1, 1, 1)
-        self.mean: NDArray[np.float32] = np.array(self.index["vae"]["latents_mean"], np.float32).reshape(shape)
+        self.mean: NDArray[np.float32] = np.array(self.index["vae"]["latents_mean"], np.float32).reshape(
+            shape
+        )
         self.std: NDArray[np.float32] = np.array(self.index["vae"]["latents_std"], np.float32).reshape(shape)
 
-    def _check_statistics(self, root: str) -> None:
-        if self.index["nan_count"]:
-            raise CurationError(f"{root} holds {self.index['nan_count']} latents that are NaN or infinite: encode again")
-        rms = self.index["statistics"]["normalized_rms"]
-        if self.index["samples"] and not RMS_RANGE[0] <= rms <= RMS_RANGE[1]:
+    def _check(self, root: str, vae: str | None) -> None:
+        made_by = self.index["vae"]
+        if vae is not None and made_by["sha256"] != vae:
+            which = f"{made_by['id']} ({made_by['sha256'][:12]})"
             raise CurationError(
-                f"{root}: normalised latents have an RMS of {rms:.3g}, outside {RMS_RANGE[0]}-{RMS_RANGE[1]}: "
-                f"the VAE's scaling does not fit these latents"
+                f"{root} holds latents of the VAE {which}, not of {vae[:12]}: encode again with that one"
             )
+        if self.index["nan_count"]:
+            raise CurationError(
+                f"{root} holds {self.index['nan_count']} latents that are NaN or infinite: encode again"
+            )
+        rms, (low, high) = self.index["statistics"]["normalized_rms"], RMS_RANGE
+        if self.index["samples"] and not low <= rms <= high:
+            what = f"normalised latents have an RMS of {rms:.3g}, outside {low}-{high}"
+            raise CurationError(f"{root}: {what}: the VAE's scaling does not fit these latents")
 
     @property
     def paths(self) -> list[str]:
         """Shards in the order of the index."""
-        return [shard["path"] for shard in self.index["shards"]]
+        return [entry["path"] for entry in self.entries]
 
     def __len__(self) -> int:
-        return int(self.index["samples"])
+        return self._first[-1]
 
-    def read(self, path: str) -> Iterator[Sample]:
-        """The samples of one shard in order, raw fp16 as views of its bytes."""
-        entry = next((shard for shard in self.index["shards"] if shard["path"] == path), None)
-        if entry is None:
-            raise CurationError(f"{self.store.root}: the index names no shard {path}")
-        data = self._bytes(entry)
-        bucket = tuple(int(side) for side in entry["bucket"].split("x"))
-        factor = self.index["vae"]["spatial_factor"]
-        expected = (self.index["vae"]["channels"], bucket[0], bucket[1] // factor, bucket[2] // factor)
-        count = 0
-        for sample in container_of(path).read(data, f"{self.store.root}/{path}"):
-            if sample.mean.shape != expected:
-                raise CurationError(f"{self.store.root}/{path}: {sample.id} has the shape {sample.mean.shape}, its bucket {expected}")
-            count += 1
-            yield sample
-        if count != entry["samples"]:
-            raise CurationError(f"{self.store.root}/{path} holds {count} samples, the index says {entry['samples']}")
+    def __getitem__(self, number: int) -> Sample:
+        """A sample by its number over all shards, raw fp16; IndexError past the end."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.store.root} has {len(self)} samples, none with the number {number}")
+        shard = bisect_right(self._first, number) - 1
+        return self._checked(shard, self.open(shard)[number - self._first[shard]])
 
-    def _bytes(self, entry: dict[str, Any]) -> bytes:
-        path = entry["path"]
+    def __iter__(self) -> Iterator[Sample]:
+        for shard in range(len(self.entries)):
+            yield from self.read(shard)
+
+    def read(self, shard: int) -> Iterator[Sample]:
+        """The samples of one shard (its place in the index) in order."""
+        return (self._checked(shard, sample) for sample in self.open(shard))
+
+    def open(self, shard: int) -> ShardFile:
+        """A shard by its place in the index, verified once; the last few stay open."""
+        if shard in self._open:
+            self._open.move_to_end(shard)
+            return self._open[shard]
+        entry = self.entries[shard]
+        opened = self._verified_file(shard, entry)
+        if len(opened) != entry["samples"]:
+            raise CurationError(
+                f"{self._name(entry)} holds {len(opened)} samples, the index says {entry['samples']}"
+            )
+        self._open[shard] = opened
+        if len(self._open) > (OPEN_LOCAL if self.store.local else OPEN_REMOTE):
+            self._open.popitem(last=False)
+        return opened
+
+    def _verified_file(self, shard: int, entry: dict[str, Any]) -> ShardFile:
+        name = self._name(entry)
         try:
-            data = self.store.read(path)
+            data = bytes_of(self.store, entry["path"])
         except CurationError as error:
-            raise CurationError(f"{self.store.root}/{path} is in the index but cannot be read: {error}") from error
-        if self.verify and path not in self._verified:
-            if len(data) != entry["bytes"]:
-                raise CurationError(f"{self.store.root}/{path} has {len(data):,} bytes, the index says {entry['bytes']:,}: it is cut short or altered")
+            raise CurationError(f"{name} is in the index but cannot be read: {error}") from error
+        if data.size != entry["bytes"]:
+            said = f"{data.size:,} bytes, the index says {entry['bytes']:,}"
+            raise CurationError(f"{name} has {said}: it is cut short or altered, encode again")
+        if self.verify and shard not in self._verified:
             if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                raise CurationError(f"{self.store.root}/{path} does not have the sha256 that the index says: it was altered")
-            self._verified.add(path)
-        return data
+                raise CurationError(
+                    f"{name} does not have the sha256 that the index says: it was altered, encode again"
+                )
+            self._verified.add(shard)
+        return container_of(entry["path"]).open(data, name)
+
+    def _name(self, entry: dict[str, Any]) -> str:
+        return f"{self.store.root}/{entry['path']}"
+
+    def _checked(self, shard: int, sample: Sample) -> Sample:
+        if sample.mean.shape != (expected := self.shape(shard)):
+            name = self._name(self.entries[shard])
+            raise CurationError(
+                f"{name}: {sample.id} has the shape {sample.mean.shape}, the bucket's is {expected}"
+            )
+        return sample
+
+    def shape(self, shard: int) -> tuple[int, int, int, int]:
+        """[C, T, h, w] of every latent in a shard: its bucket over the VAE's factors."""
+        vae = self.index["vae"]
+        frames, height, width = (int(side) for side in self.entries[shard]["bucket"].split("x"))
+        factor = vae["spatial_factor"]
+        return vae["channels"], (frames - 1) // vae["temporal_factor"] + 1, height // factor, width // factor
 
     def normalize(self, latents: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Raw latents [C, T, h, w] -> unit scale: (z - mean) / std per channel."""
         return (latents.astype(np.float32) - self.mean) / self.std
 
-    def null_text(self) -> NDArray[np.float16]:
-        """The one embedding of the empty caption, for dropout at training time and unconditional guidance: [n, D]."""
-        import base64
-
+    def null_text(self) -> Halfs:
+        """The one embedding of the empty caption, for dropout in training and guidance: [n, D]."""
         entry = self.index["null_text"]
         return np.frombuffer(base64.b64decode(entry["fp16"]), np.float16).reshape(entry["shape"])
 
-    def __iter__(self) -> Iterator[Sample]:
-        for path in self.paths:
-            yield from self.read(path)
+    def __getstate__(self) -> dict[str, Any]:
+        """Open files do not travel to other processes."""
+        return self.__dict__ | {"_open": OrderedDict()}

@@ -1,13 +1,15 @@
-"""Samples in WebDataset tars: members of a sample adjacent, keys without dots, headers without clocks or owners."""
+"""Samples in WebDataset tars: a sample's members adjacent, keys without dots, headers without clocks."""
 
 import io
 import json
 import tarfile
+from array import array
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+import pyarrow as pa
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -19,7 +21,10 @@ _BLOCK = 512
 
 
 def write(path: Path, samples: Iterable[Sample]) -> None:
-    """Write a tar; the same samples give the same bytes. Members: json, latent_mean.npy, latent_logvar.npy, text.npy."""
+    """Write a tar; the same samples give the same bytes.
+
+    Members of each: json, latent_mean.npy, latent_logvar.npy (where there is one), text.npy.
+    """
     with path.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
             meta = {**sample.meta, "id": sample.id, "text_lengths": [len(text) for text in sample.texts]}
@@ -42,55 +47,83 @@ def _npy(array: NDArray[np.float16]) -> bytes:
     return buffer.getvalue()
 
 
-def read(stream: BinaryIO | bytes, name: str) -> Iterator[Sample]:
-    """Samples in order; arrays are views of the file's bytes. Raises CurationError for a tar cut short or out of order."""
-    data = stream if isinstance(stream, bytes) else stream.read()
-    members: dict[str, memoryview] = {}
-    key = ""
-    for member, body in _members(memoryview(data), name):
-        stem, _, suffix = member.partition(".")
-        if stem != key and members:
-            yield _sample(key, members, name)
-            members = {}
-        key = stem
-        members[suffix] = body
-    if members:
-        yield _sample(key, members, name)
+class TarShard:
+    """The samples of a tar that `write` made, by position; arrays are views of the file's bytes.
 
+    Opening walks the headers once and keeps 8 bytes a sample. Raises CurationError for a tar cut short.
+    """
 
-def _members(data: memoryview, name: str) -> Iterator[tuple[str, memoryview]]:
-    """(member name, body) straight from the headers: the layout that `write` makes, nothing else."""
-    at = 0
-    while True:
-        header = bytes(data[at : at + _BLOCK])
-        if len(header) < _BLOCK:
-            raise CurationError(f"{name} is cut short at byte {at:,}: encode it again")
-        if header[0] == 0:
-            return
-        size = int(header[124:135], 8)
-        body = data[at + _BLOCK : at + _BLOCK + size]
-        if len(body) < size:
-            raise CurationError(f"{name} is cut short in its member at byte {at:,}: encode it again")
-        yield header[:100].rstrip(b"\0").decode(), body
-        at += _BLOCK + -(-size // _BLOCK) * _BLOCK
+    def __init__(self, buffer: pa.Buffer, name: str) -> None:
+        self._data, self._name = memoryview(buffer), name
+        self._starts = array("q")
+        key = None
+        for member, at, _ in self._members(0):
+            stem = member.partition(".")[0]
+            if stem != key:
+                self._starts.append(at)
+                key = stem
 
+    def __len__(self) -> int:
+        return len(self._starts)
 
-def _sample(key: str, members: dict[str, memoryview], name: str) -> Sample:
-    try:
-        meta = json.loads(bytes(members["json"]))
-        mean, text = _array(members["latent_mean.npy"]), _array(members["text.npy"])
-        logvar = _array(members["latent_logvar.npy"]) if "latent_logvar.npy" in members else None
-    except (KeyError, ValueError) as error:
-        raise CurationError(f"{name}: the sample {key} is incomplete or damaged ({error}): encode it again") from error
-    return Sample(key, mean, logvar, split_texts(text, meta.pop("text_lengths")), meta)
+    def __iter__(self) -> Iterator[Sample]:
+        return (self._sample(start) for start in self._starts)
+
+    def __getitem__(self, position: int) -> Sample:
+        return self._sample(self._starts[position])
+
+    def _members(self, at: int) -> Iterator[tuple[str, int, memoryview]]:
+        """(name, where its header is, body) of each member from `at` on, straight from the headers."""
+        data = self._data
+        while True:
+            header = data[at : at + _BLOCK].tobytes()
+            if len(header) < _BLOCK:
+                raise CurationError(f"{self._name} is cut short at byte {at:,}: encode it again")
+            if header[0] == 0:
+                return
+            try:
+                size, member = int(header[124:135], 8), header[:100].rstrip(b"\0").decode()
+            except ValueError as error:
+                raise CurationError(
+                    f"{self._name} has no tar header at byte {at:,}: encode it again"
+                ) from error
+            body = data[at + _BLOCK : at + _BLOCK + size]
+            if len(body) < size:
+                raise CurationError(f"{self._name} is cut short in {member}: encode it again")
+            yield member, at, body
+            at += _BLOCK + (size + _BLOCK - 1) // _BLOCK * _BLOCK
+
+    def _sample(self, start: int) -> Sample:
+        key, bodies = "", dict[str, memoryview]()
+        for member, _, body in self._members(start):
+            stem, _, suffix = member.partition(".")
+            if bodies and stem != key:
+                break
+            key, bodies[suffix] = stem, body
+        try:
+            meta = json.loads(bodies["json"].tobytes())
+            logvar = _array(bodies["latent_logvar.npy"]) if "latent_logvar.npy" in bodies else None
+            texts = split_texts(_array(bodies["text.npy"]), meta.pop("text_lengths"))
+            return Sample(meta.pop("id"), _array(bodies["latent_mean.npy"]), logvar, texts, meta)
+        except (KeyError, ValueError) as error:
+            what = f"the sample {key} is incomplete or damaged ({error})"
+            raise CurationError(f"{self._name}: {what}: encode it again") from error
 
 
 def _array(body: memoryview) -> NDArray[np.float16]:
-    """An .npy body as a view. Only fp16 in C order is read: no pickled objects."""
-    header = int.from_bytes(body[8:10], "little")
-    described = bytes(body[10 : 10 + header])
-    if body[:8] != b"\x93NUMPY\x01\x00" or b"'<f2'" not in described or b"'fortran_order': False" not in described:
+    """An .npy body as a view."""
+    end = 10 + int.from_bytes(body[8:10], "little")
+    return np.frombuffer(body, np.float16, offset=end).reshape(_shape(body[:end].tobytes()))
+
+
+@lru_cache
+def _shape(header: bytes) -> tuple[int, ...]:
+    """The shape that an .npy header says. Only fp16 in C order is read: no pickled objects."""
+    if (
+        header[:8] != b"\x93NUMPY\x01\x00"
+        or b"'<f2'" not in header
+        or b"'fortran_order': False" not in header
+    ):
         raise ValueError("an array that is not fp16 in .npy version 1")
-    shape = described[described.index(b"(") + 1 : described.index(b")")]
-    dimensions = tuple(int(part) for part in shape.split(b",") if part.strip())
-    return np.frombuffer(body, np.float16, offset=10 + header).reshape(dimensions)
+    shape = header[header.index(b"(") + 1 : header.index(b")")]
+    return tuple(int(part) for part in shape.split(b",") if part.strip())
