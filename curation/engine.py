@@ -6,6 +6,7 @@ One item is one block, all the way: names, commits and resume then do not depend
 import contextlib
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,10 +46,14 @@ def lay_out(nodes: Sequence[float], wanted: int | None, pools: int = 1) -> Layou
     workers = wanted or max(1, int(total) // pools)
     safe = total - (max(nodes) if len(nodes) > 1 else 0.0) - SPARE_CPUS
     if safe <= 0:
-        raise UsageError(f"this plan would hang: {total:g} CPUs leave no room for workers beside Ray's own tasks ({SPARE_CPUS} CPU)")
+        raise UsageError(
+            f"this plan would hang: {total:g} CPUs leave no room for workers beside Ray's own tasks ({SPARE_CPUS} CPU)"
+        )
     cpus = min(1.0, safe / (workers * pools))
     if cpus < 0.01:
-        raise UsageError(f"this plan would hang: {workers} workers in {pools} pools do not fit {safe:g} CPUs; lower engine.workers")
+        raise UsageError(
+            f"this plan would hang: {workers} workers in {pools} pools do not fit {safe:g} CPUs; lower engine.workers"
+        )
     return Layout(workers, int(cpus * 100) / 100)
 
 
@@ -82,6 +87,12 @@ class _Actor:
         return self.worker(block)
 
 
+def _short(error: Exception) -> str:
+    """The last words of a Ray error: the exception of the worker, without its terminal colours and frames."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    return text if len(text) <= 600 else f"{text[:150]} ... {text[-450:]}"
+
+
 class RayEngine:
     """A local Ray, or a running cluster joined by its address.
 
@@ -89,7 +100,9 @@ class RayEngine:
     workers  per pool; None for one per core
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None, cpus: int | None = None) -> None:
+    def __init__(
+        self, address: str | None = None, workers: int | None = None, cpus: int | None = None
+    ) -> None:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         import ray
 
@@ -106,13 +119,18 @@ class RayEngine:
                 with _silent_start():
                     ray.init(**options)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise CurationError(f"cannot reach Ray at {address or 'a new local cluster'}: {error}") from error
+                raise CurationError(
+                    f"cannot reach Ray at {address or 'a new local cluster'}: {error}"
+                ) from error
         self._quiet()
 
     def _quiet(self) -> None:
         """Ray Data tells much; the program has its own progress and errors."""
         from ray.data import DataContext
 
+        if hasattr(self._ray._private.worker, "print_to_stdstream"):
+            # A private name: where it moves, the raylet's reports of dead workers show again, no more than that.
+            self._ray._private.worker.print_to_stdstream = lambda *_, **__: None
         warnings.filterwarnings("ignore", category=self._ray.util.annotations.RayDeprecationWarning)
         for name in ("ray", "ray.data", "ray.data._internal"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -161,7 +179,9 @@ class RayEngine:
                 for row in range(block.num_rows):
                     yield value_of(block.slice(row, 1))
         except self._ray.exceptions.RayError as error:
-            raise CurationError(f"Ray gave up: {' '.join(str(error).split())[:800]}; what was committed stays, run again to continue") from error
+            raise CurationError(
+                f"Ray gave up: {_short(error)}; what was committed stays, run again to continue"
+            ) from error
 
     def close(self) -> None:
         """Shut down the local Ray that this engine started; leave a joined cluster."""

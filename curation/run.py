@@ -1,5 +1,6 @@
 """The phases of a run, in order, over a run directory: score, select, encode. Each continues where it stopped."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -7,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from curation import ids, rundir
+from curation import chunkfile, ids, rundir
 from curation.errors import CurationError, NothingKept, UsageError
 from curation.ledger import Ledger, funnel, stage_costs
 from curation.load import load
@@ -44,6 +46,7 @@ class Run:
     store: Store
     engine_kind: str
     address: str | None
+    lock: RunLock
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     engine_name: str = "none was needed"
@@ -73,7 +76,10 @@ class Run:
     def score(self) -> int:
         """Bring scores/ up to the plan; returns how many records the source has."""
         manifest = self.plan.loaded.manifest
-        sources = [open_source(section, self.plan.loaded.base, self.store.child("_work")) for section in manifest.source]
+        sources = [
+            open_source(section, self.plan.loaded.base, self.store.child("_work"))
+            for section in manifest.source
+        ]
         counts = [source.estimate() for source in sources]
         total = sum(count for count in counts if count is not None) if None not in counts else None
         pending = Pending(self.plan, self.store, sources)
@@ -88,7 +94,11 @@ class Run:
         pending.finish()
         if self.stages:
             ids.make_unique(self.store, rundir.score_files(self.store))
-        self.phases["score"] = {"seconds": round(progress.seconds, 2), "records": pending.records, "resumed": pending.resumed}
+        self.phases["score"] = {
+            "seconds": round(progress.seconds, 2),
+            "records": pending.records,
+            "resumed": pending.resumed,
+        }
         return pending.records
 
     def reports(self, pools: Sequence[Pool], payloads: Iterator[Any]) -> Iterator[Any]:
@@ -98,6 +108,7 @@ class Run:
             return
         failures: list[str] = []
         for report in self.engine().map(pools, _chain(first, payloads)):
+            self.lock.check()
             if "failed" in report:
                 failures.append(report["failed"])
                 if len(failures) >= FAILED_CHUNKS:
@@ -123,17 +134,29 @@ class Run:
         ledger.check(scored_rows(self.store))
         ledger.write(self.store, config_hash(self.plan), self.engine_name)
         self.console.print()
-        self.console.print(funnel(ledger, [*[s.name for s in self.plan.stages], "select", "duplicates", "caps", "sample", "encode"]))
+        self.console.print(
+            funnel(
+                ledger,
+                [*[s.name for s in self.plan.stages], "select", "duplicates", "caps", "sample", "encode"],
+            )
+        )
         return ledger
 
 
-def run(manifest: str, out: str | None, overrides: Sequence[str], engine: str = "ray", address: str | None = None, retry: bool = False) -> Ledger:
+def run(
+    manifest: str,
+    out: str | None,
+    overrides: Sequence[str],
+    engine: str = "ray",
+    address: str | None = None,
+    retry: bool = False,
+) -> Ledger:
     """`curate run`. Raises CurationError, UsageError or NothingKept with a sentence."""
     if engine not in ("ray", "inline"):
         raise UsageError(f"--engine {engine}: say ray or inline")
     plan = make_plan(load(manifest, overrides))
     store = Store(out or f"runs/{plan.loaded.manifest.name}")
-    with RunLock(store), closing(Run(plan, store, engine, address)) as work:
+    with RunLock(store) as lock, closing(Run(plan, store, engine, address, lock)) as work:
         rundir.write_manifest(store, plan)
         if retry:
             forget_failures(store)
@@ -154,12 +177,14 @@ def reselect(directory: str, overrides: Sequence[str]) -> Ledger:
     """`curate select`: decide again from what is stored; shards/ then waits for `curate run`."""
     store = Store(directory)
     plan = make_plan(rundir.load_manifest(store, overrides))
-    with RunLock(store), closing(Run(plan, store, "inline", None)) as work:
+    with RunLock(store) as lock, closing(Run(plan, store, "inline", None, lock)) as work:
         selection = work.select({})
         rundir.write_manifest(store, plan)
         ledger = work.finish(selection, scored_rows(store))
         if plan.loaded.manifest.encode:
-            work.console.print(f"\nshards/ still holds the earlier decision: `curate run {store.root}/manifest.yaml --out {store.root}`")
+            work.console.print(
+                f"\nshards/ still holds the earlier decision: `curate run {store.root}/manifest.yaml --out {store.root}`"
+            )
     if not ledger.kept:
         raise NothingKept(f"nothing would be kept: {ledger.emptied_by()}")
     return ledger
@@ -173,31 +198,39 @@ def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callabl
 
 def scored_rows(store: Store) -> int:
     """Rows in scores/, from the files' footers."""
-    import pyarrow.parquet as pq
-
     return sum(pq.read_metadata(store.open(f"scores/{file}")).num_rows for file in rundir.score_files(store))
 
 
 def config_hash(plan: Plan) -> str:
     """Changes with everything that decides a byte of the output; not with where it runs."""
-    return digest([{k: v for k, v in rundir.resolved(plan).items() if k not in ("engine", "source", "train")}, plan.score_fingerprint])
+    return digest(
+        [
+            {k: v for k, v in rundir.resolved(plan).items() if k not in ("engine", "source", "train")},
+            plan.score_fingerprint,
+        ]
+    )
 
 
 def forget_failures(store: Store) -> None:
-    """Let quarantined records be tried again: drop the chunks' and shards' files that hold them."""
-    from curation import chunkfile
+    """Let quarantined records be tried again: drop what holds them of scores/, downloads and shard reports."""
+    from curation.sources.download import forget_failed
 
+    forget_failed(store.child("_work").child("downloads"))
     for file in rundir.score_files(store):
-        if chunkfile.read(store, file, ["error"])["error"].null_count < chunkfile.read(store, file, ["error"]).num_rows:
+        errors = chunkfile.read(store, file, ["error"])["error"]
+        if errors.null_count < len(errors):
             store.delete(f"{chunkfile.SCORES}/{file}")
     for entry in store.list("_work/encode"):
-        store.delete(entry.name)
+        if entry.name.endswith(".failed"):
+            store.delete(entry.name)
 
 
 def show_places(work: Run, ledger: Ledger) -> None:
     """Where the results are."""
     root = work.store.root
-    work.console.print(f"\nscores     {root}/scores\ndecision   {root}/selection.parquet   (`curate why {root} ID` tells one record's story)")
+    work.console.print(
+        f"\nscores     {root}/scores\ndecision   {root}/selection.parquet   (`curate why {root} ID` tells one record's story)"
+    )
     if work.plan.loaded.manifest.encode and ledger.kept:
         work.console.print(f"shards     {root}/shards")
 

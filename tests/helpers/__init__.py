@@ -1,0 +1,1 @@
+"""Stages and programs that tests run in other processes."""

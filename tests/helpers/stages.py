@@ -1,0 +1,47 @@
+"""Stages of a user's own, for tests: found as `helpers.stages:Class`."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from curation.stage import Batch, Column, Columns, Params, Stage
+
+
+class SlowParams(Params):
+    seconds: float = 0.05
+
+
+class Slow(Stage):
+    """Takes its time, so that a test can kill a run in the middle."""
+
+    name = "slow"
+    reads = ("width",)
+    writes = {"doubled": Column(pa.int64(), "twice the width")}
+    Params = SlowParams
+
+    def run(self, batch: Batch) -> Columns:
+        time.sleep(self.params.seconds * len(batch["width"]))
+        return {"doubled": [2 * width for width in batch["width"]]}
+
+
+class KillerParams(Params):
+    marker: str
+
+
+class Killer(Stage):
+    """Kills its worker when it meets a picture 77 px wide, each time; counts the deaths in a file."""
+
+    name = "killer"
+    reads = ("width",)
+    writes = {"survived": Column(pa.bool_(), "always true")}
+    Params = KillerParams
+
+    def run(self, batch: Batch) -> Columns:
+        if 77 in batch["width"]:
+            with Path(self.params.marker).open("a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"survived": [True for _ in batch["width"]]}
