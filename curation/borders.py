@@ -18,8 +18,8 @@ RINGING = 18
 MIN_SHARE, MAX_SHARE = 0.02, 0.45
 """A border's least and greatest depth as a share of the side; a thinner one may be the picture's own edge."""
 STEP, CLEAR_STEP, EQUAL_STEP = 0.3, 0.5, 0.2
-"""How much more of a line must leave the border's colour at the content's edge, which is straight and sudden; a
-night sky or a studio ground ends in an outline. Two bars of equal depth need less, or one clear step."""
+"""How much more of a line must leave the border's colour at the content's edge, which is straight and sudden:
+a night sky or a studio ground ends in an outline. Two bars of equal depth need less, or one clear step."""
 SAMPLES = 256
 
 
@@ -67,7 +67,7 @@ def _pair(lines: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _side(lines: NDArray[np.uint8]) -> _Side | None:
-    """The border that begins with the first line; None where that line, or the least depth, is not of one colour."""
+    """The border that begins with the first line; None where the first lines are not of one colour."""
     least = max(2, math.ceil(MIN_SHARE * len(lines)))
     sample = lines[: int(MAX_SHARE * len(lines)) + 3, :: max(1, lines.shape[1] // SAMPLES)]
     if len(sample) <= least + 3:

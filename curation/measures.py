@@ -126,7 +126,7 @@ def _box(values: Floats, size: int) -> Floats:
 
 
 def naturalness_features(pixels: Pixels) -> NDArray[np.float64]:
-    """Spread, kurtosis and neighbour correlations (right, down) of the MSCN field at 1/1 and 1/2 size: [8]."""
+    """Spread, kurtosis and neighbour correlations of the MSCN field at 1/1 and 1/2 size: [8]."""
     return pixels.memo("nss", _naturalness)
 
 

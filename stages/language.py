@@ -12,7 +12,7 @@ READ = 2000
 
 
 class Language(Stage):
-    """ISO 639-1 code of the main caption by py3langid (97 languages), with its probability.
+    """ISO 639 code of the main caption by py3langid (142 languages), with its probability.
 
     Short captions are uncertain: gate on `language_score` too.
     """
@@ -20,7 +20,7 @@ class Language(Stage):
     name = "language"
     reads = ("caption",)
     writes = {
-        "language": Column(pa.string(), "ISO 639-1, such as en; null without a caption or letters"),
+        "language": Column(pa.string(), "ISO 639 code, such as en; null without a caption or letters"),
         "language_score": Column(pa.float32(), "probability of that language, 0-1"),
     }
     resources = Resources(milliseconds=0.2, memory_mb=60)
@@ -46,4 +46,4 @@ def identify(caption: str | None) -> tuple[str | None, float | None]:
     if not any(character.isalpha() for character in text):
         return None, None
     code, probability = identifier().classify(text)
-    return str(code), float(probability)
+    return (None, None) if code == "zxx" else (str(code), float(probability))  # zxx: no language at all

@@ -9,7 +9,7 @@ from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
 
 
 class Quality(Stage):
-    """Sharpness, exposure, contrast, colour, naturalness, flatness, JPEG blocks, and the crop without borders."""
+    """Sharpness, exposure, contrast, colour, naturalness, flatness, JPEG blocks, borders."""
 
     name = "quality"
     reads = ("pixels",)

@@ -10,7 +10,7 @@ from curation.stage import Params as StageParams
 
 READ = 5000
 """Characters that are examined; `characters` counts all of them."""
-_URL = re.compile(r"https?://|www\.\w|\b[\w-]+\.(?:com|net|org|io|co\.uk|de)\b", re.I)
+_URL = re.compile(r"https?://|www\.\w|\b[\w-]{1,63}\.(?:com|net|org|io|co\.uk|de)\b", re.I)
 _HTML = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|&(?:[a-z]{2,8}|#\d{2,5});", re.I)
 _FILE_NAME = re.compile(
     r"^\W*(?:[\w\-]+\.(?:jpe?g|png|gif|webp|tiff?|bmp|avif|heic|svg)"
@@ -22,9 +22,9 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _BOILERPLATE = (
     "image", "photo", "picture", "untitled", "no caption", "no description", "thumbnail", "stock photo",
     "stock image", "click here", "click to enlarge", "buy now", "add to cart", "free shipping",
-    "image may contain", "view larger", "read more", "all rights reserved", "cookie", "subscribe", "sign up",
-    "log in", "lorem ipsum", "default title", "placeholder", "image not available", "product image",
-    "main image", "for sale",
+    "image may contain", "view larger", "read more", "all rights reserved", "cookie", "subscribe",
+    "sign up now", "log in to", "lorem ipsum", "default title", "placeholder", "image not available",
+    "product image", "main image",
 )  # fmt: skip
 _ALONE = {"image", "photo", "picture", "thumbnail", "cookie", "placeholder", "untitled"}
 """Words that are boilerplate only when (with articles and numbers) they are all there is."""
@@ -70,10 +70,16 @@ def examine(caption: str | None, phrases: tuple[str, ...] = _BOILERPLATE) -> tup
         "all_caps": len(letters) >= 12 and sum(c.isupper() for c in letters) > 0.9 * len(letters),
         "digits": len(text) >= 6 and sum(c.isdigit() for c in text) > 0.5 * len(text),
         "repetition": len(words) >= 8 and len({word.lower() for word in words}) < 0.35 * len(words),
-        "control_characters": any(ord(c) < 32 and c not in "\t\n\r" for c in text) or "\ufffd" in text,
+        "control_characters": any(_is_damage(c) for c in text),
     }
     flags = [name for name, is_so in found.items() if is_so]
     return len(words), len(caption or ""), flags, len(flags)
+
+
+def _is_damage(character: str) -> bool:
+    """Control characters, halves of surrogate pairs, and what a failed decoding leaves."""
+    code = ord(character)
+    return (code < 32 and character not in "\t\n\r") or 0xD800 <= code <= 0xDFFF or code == 0xFFFD
 
 
 def _is_boilerplate(lowered: str, words: list[str], phrases: tuple[str, ...]) -> bool:
