@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import log
 
-from curation.errors import UsageError
 from curation.manifest import EncodeSection
 from curation.standardize import Recipe
 
@@ -35,7 +34,7 @@ class Bucket:
 
 
 def table(encode: EncodeSection) -> tuple[Bucket, ...]:
-    """All buckets of a manifest. Raises UsageError for a size that no VAE takes."""
+    """All buckets of a manifest."""
     return _table(encode.size, encode.buckets)
 
 
@@ -46,27 +45,17 @@ def _table(size: int, buckets: str | tuple[str, ...]) -> tuple[Bucket, ...]:
     if buckets == "aspect":
         sides = [(_round(size * aspect**0.5), _round(size / aspect**0.5)) for aspect in ASPECTS]
         return tuple(sorted({Bucket(1, height, width) for width, height in sides}))
-    return tuple(sorted(_named(text) for text in buckets))
+    return tuple(sorted({_listed(text) for text in buckets}))
 
 
 def _round(side: float) -> int:
     return max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)
 
 
-def _named(text: str) -> Bucket:
-    width, cross, height = text.partition("x")
-    if (
-        not cross
-        or not width.isdigit()
-        or not height.isdigit()
-        or int(width) % 8
-        or int(height) % 8
-        or not int(width) * int(height)
-    ):
-        raise UsageError(
-            f"encode.buckets: '{text}' is no bucket; say WIDTHxHEIGHT in multiples of 8, such as 320x192"
-        )
-    return Bucket(1, int(height), int(width))
+def _listed(text: str) -> Bucket:
+    """`320x192` as a manifest says it, width first."""
+    width, height = (int(side) for side in text.split("x"))
+    return Bucket(1, height, width)
 
 
 def content(

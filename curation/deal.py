@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 
-def mend(base: Sequence[str], final: Iterable[str]) -> list[str]:
+def mend(base: Iterable[str], final: Iterable[str]) -> list[str]:
     """The order in which `final` is dealt when some of `base` could not be encoded.
 
     The holes are filled first by records that came in their place (the next best of a duplicate group), then
@@ -33,7 +33,7 @@ def deal_all(
 ) -> dict[str, list[list[str]]]:
     """Every bucket's shards; `base` and `final` hold the ids by bucket name."""
     return {
-        name: shards_of(mend(sorted(base.get(name, ())), final[name]), samples)
+        name: shards_of(mend(base.get(name, ()), final[name]), samples)
         for name in sorted(final)
         if final[name]
     }

@@ -1,9 +1,10 @@
 """What a manifest may say. Every section is frozen and refuses keys it does not know."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -122,6 +123,17 @@ class EncodeSection(Section):
     captions: int = Field(8, gt=0, description="how many captions of a record are stored and encoded")
     reconstructions: int = Field(8, ge=0, description="how many samples are decoded again into reconstructions/")
     shards: ShardsSection = ShardsSection()
+
+    @field_validator("buckets")
+    @classmethod
+    def _are_buckets(cls, buckets: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        for text in () if isinstance(buckets, str) else buckets:
+            sides = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+            if not sides or not int(sides[1]) or not int(sides[2]) or int(sides[1]) % 8 or int(sides[2]) % 8:
+                raise ValueError(f"'{text}' is no bucket; say WIDTHxHEIGHT in multiples of 8, such as 320x192")
+        if not buckets:
+            raise ValueError("an empty list leaves nothing to encode into; say square, aspect or WIDTHxHEIGHT")
+        return buckets
 
 
 class EngineSection(Section):

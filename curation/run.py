@@ -1,6 +1,5 @@
 """The phases of a run, in order, over a run directory: score, select, encode. Each continues where it stopped."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
