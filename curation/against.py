@@ -13,7 +13,12 @@ from curation.table import COMPARED, Scores, unit_vectors
 
 
 def already_there(
-    scores: Scores, alive: NDArray[np.bool_], section: DuplicatesSection, threshold: float, other: Store, seed: int
+    scores: Scores,
+    alive: NDArray[np.bool_],
+    section: DuplicatesSection,
+    threshold: float,
+    other: Store,
+    seed: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Alive rows that match a record which `other` kept, and their distance or cosine.
 
@@ -26,7 +31,9 @@ def already_there(
     if section.on in ("bytes", "pixels"):
         hit = pc.and_(pc.is_valid(mine), pc.is_in(mine, value_set=theirs.drop_null())).to_numpy()
         return rows[hit], np.zeros(int(hit.sum()))
-    found = _hamming(mine, theirs, int(threshold)) if section.on == "phash" else _cosine(mine, theirs, threshold)
+    found = (
+        _hamming(mine, theirs, int(threshold)) if section.on == "phash" else _cosine(mine, theirs, threshold)
+    )
     positions = np.array(sorted(found), dtype=np.int64)
     return rows[positions], np.array([found[int(p)] for p in positions], dtype=np.float64)
 
@@ -39,7 +46,9 @@ def kept_column(other: Store, column: str) -> pa.Array:
     kept = selection.filter(pc.equal(selection["decision"], "kept"))["id"].combine_chunks()
     theirs = Scores(other)
     if column not in theirs.known:
-        raise CurationError(f"{other.root} has no column '{column}' in its scores: run the stage there that writes it")
+        raise CurationError(
+            f"{other.root} has no column '{column}' in its scores: run the stage there that writes it"
+        )
     values = theirs[column].filter(pc.is_in(theirs["id"], value_set=kept))
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
@@ -66,7 +75,9 @@ def _cosine(mine: pa.ChunkedArray, theirs: pa.Array, threshold: float) -> dict[i
     if not len(own) or not len(known):
         return {}
     if own.shape[1] != known.shape[1]:
-        raise CurationError(f"embeddings of {own.shape[1]} and {known.shape[1]} dimensions cannot be compared: the runs used different models")
+        raise CurationError(
+            f"embeddings of {own.shape[1]} and {known.shape[1]} dimensions cannot be compared: the runs used different models"
+        )
     faiss.omp_set_num_threads(1)
     index = faiss.IndexFlatIP(known.shape[1])
     index.add(known)

@@ -55,8 +55,15 @@ def near_hashes(hashes: NDArray[np.uint64], valid: NDArray[np.bool_], rank: Ints
     leader = np.full(len(values), -1, np.int64)
     heads = np.setdiff1d(rows, equal.rows)
     leader[all_codes[heads]] = heads
-    near = best_first(rank[leader], hamming_pairs(values, threshold)) if threshold else Dropped(heads[:0], heads[:0], np.empty(0))
-    fate = {int(leader[row]): (int(leader[kept]), float(value)) for row, kept, value in zip(near.rows, near.kept, near.value, strict=True)}
+    near = (
+        best_first(rank[leader], hamming_pairs(values, threshold))
+        if threshold
+        else Dropped(heads[:0], heads[:0], np.empty(0))
+    )
+    fate = {
+        int(leader[row]): (int(leader[kept]), float(value))
+        for row, kept, value in zip(near.rows, near.kept, near.value, strict=True)
+    }
     fallen = dict(fate)
     for row, head in zip(equal.rows, equal.kept, strict=True):
         fallen[int(row)] = fate.get(int(head), (int(head), 0.0))

@@ -1,330 +1,302 @@
-"""The small language of `keep:` and `when:`, such as `similarity >= 0.2 and not (caption is null)`.
+"""The small language of `keep:` and `when:`: `similarity >= 0.2 and not (caption is null)`.
 
-Parsed by Python's own parser, of which only comparisons, and / or / not, `in [...]`, `is null`, numbers,
-strings, column names, `extra.NAME` and percentiles (`p20`) are let through. Logic is SQL's: a comparison with
-null is unknown, and unknown at the end is False.
+    compare    == != < <= > >=, chained too: 0.2 <= similarity <= 0.9
+    combine    and, or, not, parentheses; a column of true and false may stand alone: not flat
+    missing    caption is null, caption is not null; any other test of a null is null, and null is not kept
+    lists      format in ["JPEG", "PNG"], not in; "watermark" in caption_flags (an item, or a part of a text)
+    columns    a score, a field of the record, or extra.NAME from the source (a number beside a number)
+    values     numbers, "text", true, false, len(captions): items of a list or characters of a text
+    p0..p100   beside a column: its percentile, over the known values of the records still in (p2_5 is 2.5)
+
+Fractions are compared in float32, in which scores are stored: fresh and stored scores pass the same gates.
+It is parsed by Python's own parser, and only the forms above get through; nothing is ever executed.
 """
 
 import ast
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curation.errors import UsageError
+from curation.predicates import (
+    Column,
+    Columns,
+    Comparison,
+    Constant,
+    Contains,
+    IsNull,
+    Junction,
+    Membership,
+    Mismatch,
+    Not,
+    Operand,
+    Percentile,
+    Rows,
+    Test,
+    Truth,
+    conjuncts,
+)
 
-Bools = NDArray[np.bool_]
-_PERCENTILE = re.compile(r"^p(\d{1,2}|100)$")
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-_NULL = object()
+_LONGEST = 4000
+_DEEPEST = 50
+_PERCENTILE = re.compile(r"p(\d{1,3})(?:_(\d+))?")
+_WORDS: dict[str, Any] = {"null": None, "true": True, "false": False}
+_COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Three-valued truth per row: `yes` where certainly true, `no` where certainly false, else unknown."""
+class Explanation:
+    """Which rows are kept, and for the others the first part of the expression that they fail.
 
-    yes: Bools
-    no: Bools
+    keep       bool [N]
+    reasons    the distinct reasons
+    code       int32 [N], the row's place in `reasons`; -1 where it is kept
+    value      float64 [N], what was measured; NaN where it is missing or no number
+    threshold  float64 [N], what it was compared with; NaN likewise
+    """
 
-
-@dataclass(frozen=True)
-class Atom:
-    """One comparison of a column with a constant, for the ledger: which of them a record failed."""
-
-    text: str
-    column: str
-    threshold: float | None
-    truth: Truth
+    keep: NDArray[np.bool_]
+    reasons: list[str]
+    code: NDArray[np.int32]
+    value: NDArray[np.float64]
+    threshold: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed expression; build it with `parse`. Picklable."""
+    """A parsed expression. `names` are the columns it reads (`extra.NAME` for the source's own)."""
 
     text: str
     where: str
+    names: frozenset[str]
+    uses_percentiles: bool
+    _test: Test = field(repr=False)
 
-    @cached_property
-    def _tree(self) -> ast.expr:
-        return _checked(self.text, self.where)
+    def evaluate(self, columns: Columns) -> NDArray[np.bool_]:
+        """bool [N]: where the expression is true. Null counts as false.
 
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """Columns that it reads, `extra.NAME` included."""
-        return frozenset(name for node in ast.walk(self._tree) if (name := _column(node)) and not _is_inner(node, self._tree))
+        Raises UsageError when a column is not there, or holds what cannot be compared so.
+        """
+        rows = self._rows(columns)
+        return self._guarded(lambda: _true(self._test.outcome(rows)))
 
-    @cached_property
-    def percentiles(self) -> frozenset[tuple[str, int]]:
-        """(column, p) of each percentile: `aesthetic >= p20` is ("aesthetic", 20)."""
-        found = set()
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.Compare):
-                sides = [node.left, *node.comparators]
-                columns = [name for side in sides if (name := _column(side))]
-                for side in sides:
-                    if (p := _percentile(side)) is not None:
-                        if len(columns) != 1:
-                            raise UsageError(f"{self.where}: '{ast.unparse(node)}': a percentile stands beside just one column")
-                        found.add((columns[0], p))
-        return frozenset(found)
+    def explain(self, columns: Columns) -> Explanation:
+        """What `evaluate` says, with reason, value and threshold for each row that is not kept."""
+        rows = self._rows(columns)
+        return self._guarded(lambda: _explain(list(conjuncts(self._test)), rows))
 
-    @property
-    def uses_percentiles(self) -> bool:
-        return bool(self.percentiles)
+    def _rows(self, columns: Columns) -> Rows:
+        for name in sorted(self.names):
+            if name not in columns:
+                raise UsageError(
+                    f"{_at(self.where)}'{self.text}' reads the column {name}, which is not there"
+                )
+        return Rows(columns, len(next(iter(columns.values()), ())))
 
-    def evaluate(self, columns: Mapping[str, Any], percentiles: Mapping[tuple[str, int], float | None] | None = None) -> Bools:
-        """Which rows it certainly holds for: bool [rows]. Raises UsageError where types cannot be compared."""
-        return self._truth(columns, percentiles or {}, []).yes
-
-    def blame(
-        self, columns: Mapping[str, Any], percentiles: Mapping[tuple[str, int], float | None] | None = None
-    ) -> tuple[list[str | None], NDArray[np.float64], NDArray[np.float64]]:
-        """For each row the column of the first comparison that does not hold, its value and threshold (NaN: none)."""
-        atoms: list[Atom] = []
-        self._truth(columns, percentiles or {}, atoms)
-        rows = len(next(iter(columns.values())))
-        column: list[str | None] = [None] * rows
-        value, threshold = np.full(rows, np.nan), np.full(rows, np.nan)
-        for atom in reversed(atoms):
-            failed = ~atom.truth.yes
-            numbers = _numbers(columns[atom.column])
-            value[failed] = numbers[failed]
-            threshold[failed] = np.nan if atom.threshold is None else atom.threshold
-            for i in np.flatnonzero(failed) if rows < 10_000 else ():
-                column[i] = atom.column
-        return column, value, threshold
-
-    def _truth(self, columns: Mapping[str, Any], percentiles: Mapping[tuple[str, int], float | None], atoms: list[Atom]) -> Truth:
-        return _Evaluation(self, columns, percentiles, atoms).truth(self._tree)
+    def _guarded(self, compute: Any) -> Any:
+        try:
+            return compute()
+        except Mismatch as error:
+            raise UsageError(f"{_at(self.where)}{error}") from error
 
 
 @lru_cache(maxsize=1024)
 def parse(text: str, where: str = "") -> Expression:
-    """Check and parse; raises UsageError with a sentence pointing at `where` and at the offending part."""
-    expression = Expression(str(text), where)
-    _ = expression.names, expression.percentiles
-    return expression
+    """Parse an expression; `where` (file, line, key) opens every error's sentence. Raises UsageError."""
+    parser = _Parser(str(text), where)
+    test = parser.test(parser.tree())
+    return Expression(parser.text, where, frozenset(parser.names), parser.percentiles, test)
 
 
-class _Evaluation:
-    """One evaluation over columns of equal length."""
+def _at(where: str) -> str:
+    return f"{where}: " if where else ""
 
-    def __init__(
-        self, expression: Expression, columns: Mapping[str, Any], percentiles: Mapping[tuple[str, int], float | None], atoms: list[Atom]
-    ) -> None:
-        self.expression, self.columns, self.percentiles, self.atoms = expression, columns, percentiles, atoms
-        self.rows = len(next(iter(columns.values()))) if columns else 0
 
-    def truth(self, node: ast.expr) -> Truth:
-        if isinstance(node, ast.BoolOp):
-            parts = [self.truth(value) for value in node.values]
-            yes, no = [part.yes for part in parts], [part.no for part in parts]
-            if isinstance(node.op, ast.And):
-                return Truth(np.logical_and.reduce(yes), np.logical_or.reduce(no))
-            return Truth(np.logical_or.reduce(yes), np.logical_and.reduce(no))
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            inner = self.truth(node.operand)
-            return Truth(inner.no, inner.yes)
-        if isinstance(node, ast.Compare):
-            return self._chain(node)
-        values, valid = self._column_values(_column(node) or "")
-        held = values.astype(bool)
-        return Truth(held & valid, ~held & valid)
+def _true(outcome: Any) -> NDArray[np.bool_]:
+    return pc.fill_null(outcome, False).to_numpy(zero_copy_only=False)
 
-    def _chain(self, node: ast.Compare) -> Truth:
-        sides = [node.left, *node.comparators]
-        parts = [self._compare(sides[i], op, sides[i + 1]) for i, op in enumerate(node.ops)]
-        return Truth(np.logical_and.reduce([p.yes for p in parts]), np.logical_or.reduce([p.no for p in parts]))
 
-    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Truth:
-        text = f"{ast.unparse(left)} {_SIGN[type(op)]} {ast.unparse(right)}"
-        name = _column(left) or _column(right)
-        if isinstance(op, ast.Is | ast.IsNot):
-            _, valid = self._column_values(_column(left) or "")
-            truth = Truth(valid, ~valid) if isinstance(op, ast.IsNot) else Truth(~valid, valid)
-        elif isinstance(op, ast.In | ast.NotIn):
-            truth = self._membership(left, op, right)
-        else:
-            truth = self._ordered(left, op, right, text)
-        if name:
-            self.atoms.append(Atom(text, name, self._threshold(left, right), truth))
-        return truth
+def _explain(tests: list[Test], rows: Rows) -> Explanation:
+    """A false part is blamed before a null one: more was known of it."""
+    code = np.full(rows.length, -1, np.int32)
+    value, threshold = np.full((2, rows.length), np.nan)
+    reasons: list[str] = []
+    outcomes = [test.outcome(rows) for test in tests]
+    for missing in (False, True):
+        for test, outcome in zip(tests, outcomes, strict=True):
+            failed = outcome.is_null() if missing else pc.fill_null(pc.invert(outcome), False)
+            blamed = failed.to_numpy(zero_copy_only=False) & (code < 0)
+            if blamed.any():
+                code[blamed] = len(reasons)
+                reasons.append(f"{test.text} (missing value)" if missing else test.text)
+                _fill(test, rows, blamed, value, threshold)
+    return Explanation(code < 0, reasons, code, value, threshold)
 
-    def _membership(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Truth:
-        options = [_constant(item) for item in right.elts]  # type: ignore[attr-defined]
-        values, valid = self._column_values(_column(left) or "")
-        found = np.isin(values, np.array(options, dtype=values.dtype if values.dtype == object else None))
-        held = ~found if isinstance(op, ast.NotIn) else found
-        return Truth(held & valid, ~held & valid)
 
-    def _ordered(self, left: ast.expr, op: ast.cmpop, right: ast.expr, text: str) -> Truth:
-        (a, a_valid), (b, b_valid) = self._operand(left, right), self._operand(right, left)
-        valid = a_valid & b_valid
-        held = np.zeros(self.rows, bool)
+def _fill(test: Test, rows: Rows, blamed: NDArray[np.bool_], *outputs: NDArray[np.float64]) -> None:
+    """Write the numbers that a lone comparison compared into `outputs`, where it is to blame."""
+    if not isinstance(test, Comparison):
+        return
+    for side, output in zip(test.numbers(rows), outputs, strict=True):
+        if side is not None:
+            output[blamed] = side[blamed] if len(side) > 1 else side
+
+
+class _Parser:
+    """Python's syntax tree -> our own tests, refusing every form that is not ours."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self.text, self.where = text.strip(), where
+        self.names: set[str] = set()
+        self.percentiles = False
+
+    def fail(self, problem: str, node: ast.AST | None = None) -> UsageError:
+        part = f"'{self.source(node)}' " if node is not None else ""
+        inside = f" (in '{self.text[:200]}')" if node is None or self.source(node) != self.text else ""
+        return UsageError(f"{_at(self.where)}{part}{problem}{inside}")
+
+    def source(self, node: ast.AST) -> str:
+        return " ".join((ast.get_source_segment(self._wrapped, node) or ast.unparse(node)).split())
+
+    def tree(self) -> ast.expr:
+        if not self.text or len(self.text) > _LONGEST:
+            raise self.fail(f"an expression has 1 to {_LONGEST} characters, this one {len(self.text)}")
+        self._wrapped = f"({self.text}\n)"  # parentheses let an expression run over several lines
         try:
-            a, b = np.broadcast_to(a, self.rows), np.broadcast_to(b, self.rows)
-            held[valid] = _COMPARE[type(op)](a[valid], b[valid]).astype(bool)
-        except TypeError as error:
-            raise UsageError(f"{self.expression.where}: '{text}' compares text with a number") from error
-        return Truth(held, ~held & valid)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as an odd backslash in a text
+                return ast.parse(self._wrapped, mode="eval").body
+        except SyntaxError as error:
+            raise self.fail(_syntax(self.text, error)) from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise self.fail(f"this cannot be read as an expression: {error}") from error
 
-    def _operand(self, node: ast.expr, other: ast.expr) -> tuple[NDArray[Any], Bools]:
-        """Values and validity of one side; a percentile belongs to the column on the other side."""
-        if (p := _percentile(node)) is not None:
-            value = self.percentiles.get((_column(other) or "", p))
-            return np.array(np.nan if value is None else value), np.full(self.rows, value is not None)
-        if name := _column(node):
-            return self._column_values(name)
-        value = _constant(node)
-        return np.array(value, dtype=object if isinstance(value, str) else None), np.ones(self.rows, bool)
+    def test(self, node: ast.expr, depth: int = 0) -> Test:
+        if depth > _DEEPEST:
+            raise self.fail("this expression is nested too deeply")
+        text = self.source(node)
+        if isinstance(node, ast.BoolOp):
+            operator = "and" if isinstance(node.op, ast.And) else "or"
+            return Junction(operator, tuple(self.test(value, depth + 1) for value in node.values), text)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return Not(self.test(node.operand, depth + 1), text)
+        if isinstance(node, ast.Compare):
+            tests = tuple(self.pairs(node))
+            return tests[0] if len(tests) == 1 else Junction("and", tests, text)
+        if (
+            isinstance(node, ast.Name | ast.Attribute)
+            and text not in _WORDS
+            and not _PERCENTILE.fullmatch(text)
+        ):
+            return Truth(self.column(node), text)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
+            raise self.fail("uses & or |; say `and`, `or`", node)
+        raise self.fail("is no test; compare a column with something, such as similarity >= 0.2", node)
 
-    def _threshold(self, left: ast.expr, right: ast.expr) -> float | None:
-        for side, other in ((right, left), (left, right)):
-            if (p := _percentile(side)) is not None:
-                return self.percentiles.get((_column(other) or "", p))
-            value = _constant(side)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return float(value)
-        return None
+    def pairs(self, node: ast.Compare) -> Iterator[Test]:
+        """A chain `a < b <= c` as the tests `a < b`, `b <= c`."""
+        sides = [node.left, *node.comparators]
+        for left, operator, right in zip(sides, node.ops, sides[1:], strict=False):
+            yield self.pair(left, operator, right, node)
 
-    def _column_values(self, name: str) -> tuple[NDArray[Any], Bools]:
-        if name not in self.columns:
-            raise UsageError(f"{self.expression.where}: there is no column '{name}' for '{self.expression.text}'")
-        return as_numpy(self.columns[name])
+    def pair(self, left: ast.expr, operator: ast.cmpop, right: ast.expr, node: ast.Compare) -> Test:
+        if isinstance(operator, ast.Is | ast.IsNot):
+            if not _is_null(right):
+                raise self.fail("uses `is` for something other than null; say ==", node)
+            negated = isinstance(operator, ast.IsNot)
+            text = f"{self.source(left)} is {'not ' if negated else ''}null"
+            return IsNull(self.column(left), negated, text)
+        if _is_null(left) or _is_null(right):
+            raise self.fail("compares with null, which is never true; say `is null` or `is not null`", node)
+        if isinstance(operator, ast.In | ast.NotIn):
+            return self.member(left, right, isinstance(operator, ast.NotIn))
+        word = _COMPARE[type(operator)]
+        first, second = self.operand(left, right), self.operand(right, left)
+        if not isinstance(first, Column) and not isinstance(second, Column):
+            raise self.fail("names no column", node)
+        return Comparison(first, word, second, f"{self.source(left)} {word} {self.source(right)}")
 
+    def member(self, left: ast.expr, right: ast.expr, negated: bool) -> Test:
+        text = f"{self.source(left)} {'not in' if negated else 'in'} {self.source(right)}"
+        if isinstance(right, ast.List | ast.Tuple | ast.Set):
+            if not right.elts:
+                raise self.fail("is an empty list", right)
+            return Membership(
+                self.column(left), tuple(self.constant(item) for item in right.elts), negated, text
+            )
+        return Contains(self.constant(left), self.column(right), negated, text)
 
-def as_numpy(column: Any) -> tuple[NDArray[Any], Bools]:
-    """A column as an array and its validity; nulls (and NaN) are not valid."""
-    if isinstance(column, pa.Array | pa.ChunkedArray):
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
-            valid = column.is_valid().to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.is_valid().to_numpy()
-            filled = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
-            values = filled.to_numpy(zero_copy_only=False) if isinstance(filled, pa.Array) else filled.to_numpy()
-            if values.dtype.kind == "f":
-                valid = valid & ~np.isnan(values)
-            return values, valid
-        column = column.to_pylist()
-    if isinstance(column, np.ndarray) and column.dtype != object:
-        return column, ~np.isnan(column) if column.dtype.kind == "f" else np.ones(len(column), bool)
-    valid = np.array([value is not None and value == value for value in column], bool)
-    kinds = {type(value) for value, ok in zip(column, valid, strict=True) if ok}
-    if kinds and kinds <= {int, float, bool}:
-        return np.array([value if ok else 0 for value, ok in zip(column, valid, strict=True)]), valid
-    values = np.empty(len(column), object)
-    for i, value in enumerate(column):
-        values[i] = tuple(value) if isinstance(value, list) else value
-    return values, valid
+    def operand(self, node: ast.expr, other: ast.expr) -> Operand:
+        percent = _PERCENTILE.fullmatch(node.id) if isinstance(node, ast.Name) else None
+        if percent:
+            return self.percentile(percent, node, other)
+        if isinstance(node, ast.Call):
+            return self.length(node)
+        if isinstance(node, ast.Name | ast.Attribute) and self.source(node) not in _WORDS:
+            return self.column(node)
+        return self.constant(node)
 
+    def percentile(self, match: re.Match[str], node: ast.expr, other: ast.expr) -> Percentile:
+        percent = float(".".join(part for part in match.groups() if part))
+        if percent > 100:
+            raise self.fail("is no percentile; there are p0 to p100", node)
+        if not isinstance(other, ast.Name | ast.Attribute | ast.Call):
+            raise self.fail("is a percentile of the column beside it, and beside it is none", node)
+        column = self.length(other) if isinstance(other, ast.Call) else self.column(other)
+        self.percentiles = True
+        return Percentile(percent, column, self.source(node))
 
-def _numbers(column: Any) -> NDArray[np.float64]:
-    values, valid = as_numpy(column)
-    if values.dtype == object:
-        return np.full(len(values), np.nan)
-    return np.where(valid, values.astype(np.float64), np.nan)
+    def length(self, node: ast.Call) -> Column:
+        named = isinstance(node.func, ast.Name) and node.func.id == "len"
+        if not named or len(node.args) != 1 or node.keywords:
+            raise self.fail("is a call, and only len(column) may be called", node)
+        return Column(self.column(node.args[0]).name, self.source(node), length=True)
 
+    def column(self, node: ast.expr) -> Column:
+        name, plain = self.source(node), node.value if isinstance(node, ast.Attribute) else node
+        if not isinstance(plain, ast.Name) or name in _WORDS or _PERCENTILE.fullmatch(name):
+            raise self.fail("stands where a column's name should", node)
+        if isinstance(node, ast.Attribute) and plain.id != "extra":
+            raise self.fail("has a dot, and only extra.NAME may have one", node)
+        self.names.add(name)
+        return Column(name, name)
 
-_SIGN = {
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Is: "is",
-    ast.IsNot: "is not",
-    ast.In: "in",
-    ast.NotIn: "not in",
-}
-
-
-def _checked(text: str, where: str) -> ast.expr:
-    """The tree, with every node allowed. Raises UsageError."""
-    prefix = f"{where}: " if where else ""
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{prefix}'{text}' is not an expression such as \"similarity >= 0.2 and width > 256\"") from error
-    _check(tree, text, prefix)
-    return tree
-
-
-def _check(node: ast.expr, text: str, prefix: str) -> None:
-    if isinstance(node, ast.BoolOp):
-        for value in node.values:
-            _check(value, text, prefix)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        _check(node.operand, text, prefix)
-    elif isinstance(node, ast.Compare):
-        _check_compare(node, text, prefix)
-    elif not _column(node):
-        raise UsageError(f"{prefix}'{text}': '{ast.unparse(node)}' is neither true nor false; compare it with something")
-
-
-def _check_compare(node: ast.Compare, text: str, prefix: str) -> None:
-    sides = [node.left, *node.comparators]
-    for i, op in enumerate(node.ops):
-        left, right = sides[i], sides[i + 1]
-        part = f"{ast.unparse(left)} {_SIGN.get(type(op), '?')} {ast.unparse(right)}"
-        if isinstance(op, ast.Is | ast.IsNot):
-            if not _column(left) or _constant(right) is not _NULL:
-                raise UsageError(f"{prefix}'{part}': say `COLUMN is null` or `COLUMN is not null`")
-        elif isinstance(op, ast.In | ast.NotIn):
-            fine = isinstance(right, ast.List | ast.Tuple) and all(_constant(item) not in (None, _NULL) for item in right.elts)
-            if not _column(left) or not fine:
-                raise UsageError(f'{prefix}\'{part}\': say `COLUMN in ["a", "b"]`')
-        else:
-            for side in (left, right):
-                if not _column(side) and _percentile(side) is None and _constant(side) in (None, _NULL):
-                    raise UsageError(f"{prefix}'{part}': '{ast.unparse(side)}' is no column, number, text or percentile")
-            if not _column(left) and not _column(right):
-                raise UsageError(f"{prefix}'{part}' names no column")
+    def constant(self, node: ast.expr) -> Constant:
+        value: Any = _WORDS.get(node.id) if isinstance(node, ast.Name) else getattr(node, "value", None)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+            number = self.constant(node.operand).value
+            if not isinstance(number, str | bool):
+                value = -number if isinstance(node.op, ast.USub) else number
+        if not isinstance(value, int | float | str) or not isinstance(
+            node, ast.Constant | ast.Name | ast.UnaryOp
+        ):
+            raise self.fail("is neither a number, a text, true nor false", node)
+        if isinstance(value, int) and abs(value) > 2**63:
+            raise self.fail("is too large a number", node)
+        return Constant(value, self.source(node))
 
 
-def _column(node: ast.AST) -> str | None:
-    """The column that a node names, None for anything else."""
-    if isinstance(node, ast.Name) and node.id not in ("null", "None", "true", "false") and not _PERCENTILE.match(node.id):
-        return node.id
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "extra":
-        return f"extra.{node.attr}"
-    return None
+def _is_null(node: ast.expr) -> bool:
+    return (isinstance(node, ast.Name) and node.id == "null") or (
+        isinstance(node, ast.Constant) and node.value is None
+    )
 
 
-def _is_inner(node: ast.AST, tree: ast.AST) -> bool:
-    """Whether a Name is the `extra` of an `extra.NAME`."""
-    return isinstance(node, ast.Name) and any(isinstance(outer, ast.Attribute) and outer.value is node for outer in ast.walk(tree))
-
-
-def _percentile(node: ast.AST) -> int | None:
-    match = _PERCENTILE.match(node.id) if isinstance(node, ast.Name) else None
-    return int(match.group(1)) if match else None
-
-
-def _constant(node: ast.AST) -> Any:
-    """A literal's value, `_NULL` for null, None for anything that is no literal."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | bool):
-        return node.value
-    if isinstance(node, ast.Constant) and node.value is None:
-        return _NULL
-    if isinstance(node, ast.Name) and node.id in ("null", "true", "false"):
-        return {"null": _NULL, "true": True, "false": False}[node.id]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(value := _constant(node.operand), int | float):
-        return -value
-    return None
-
-
-def columns_of(table: pa.Table, names: Sequence[str]) -> dict[str, Any]:
-    """Columns of a table by name, for `evaluate`; a column that the table lacks is all null."""
-    return {name: table[name] if name in table.column_names else pa.nulls(table.num_rows) for name in names}
+def _syntax(text: str, error: SyntaxError) -> str:
+    """Where Python's parser stopped, and what people write who come from SQL or C."""
+    place = max((error.offset or 2) - 2, 0) if error.lineno == 1 else 0
+    near = text[place : place + 20].strip() or text[-20:].strip()
+    hints = {"&&": "and", "||": "or", "!": "not", "<>": "!="}
+    hint = next(
+        (f"; say `{say}` for {wrote}" for wrote, say in hints.items() if wrote in text.replace("!=", "")), ""
+    )
+    if not hint and re.search(r"[^=<>!]=[^=]", text):
+        hint = "; say == to compare"
+    return f"this is no expression near '{near}'{hint}"

@@ -45,14 +45,18 @@ def hamming_pairs(hashes: NDArray[np.uint64], threshold: int) -> Pairs:
     et al. 2012, multi-index hashing). Raises UsageError beyond 16 bits, where near means nothing.
     """
     if not 0 <= threshold <= MAX_HAMMING:
-        raise UsageError(f"a Hamming threshold lies between 0 and {MAX_HAMMING} of 64 bits, not at {threshold}")
+        raise UsageError(
+            f"a Hamming threshold lies between 0 and {MAX_HAMMING} of 64 bits, not at {threshold}"
+        )
     if len(hashes) < 2:
         return Pairs.join([])
     if len(hashes) <= 2 * _BLOCK:
         return Pairs.join(list(_brute(hashes, threshold)))
     agree = max(1, -(-threshold // 3))
     bands = _bands(threshold + agree)
-    return Pairs.join([part for choice in combinations(bands, agree) for part in _within_keys(hashes, choice, threshold)])
+    return Pairs.join(
+        [part for choice in combinations(bands, agree) for part in _within_keys(hashes, choice, threshold)]
+    )
 
 
 def _brute(hashes: NDArray[np.uint64], threshold: int) -> Iterator[Pairs]:
@@ -71,7 +75,9 @@ def _bands(count: int) -> list[tuple[int, int]]:
     return [(edges[i], edges[i + 1] - edges[i]) for i in range(count)]
 
 
-def _within_keys(hashes: NDArray[np.uint64], choice: tuple[tuple[int, int], ...], threshold: int) -> Iterator[Pairs]:
+def _within_keys(
+    hashes: NDArray[np.uint64], choice: tuple[tuple[int, int], ...], threshold: int
+) -> Iterator[Pairs]:
     """Pairs within the threshold among rows that agree on the chosen bands."""
     key, width = np.zeros(len(hashes), np.uint64), 0
     for shift, bits in choice:
@@ -82,7 +88,9 @@ def _within_keys(hashes: NDArray[np.uint64], choice: tuple[tuple[int, int], ...]
     keys, values = small[order], hashes[order]
     active = np.arange(len(keys) - 1)
     step = 1
-    while len(active := active[(active + step < len(keys))]) and len(active := active[keys[active] == keys[active + step]]):
+    while len(active := active[(active + step < len(keys))]) and len(
+        active := active[keys[active] == keys[active + step]]
+    ):
         distance = np.bitwise_count(values[active] ^ values[active + step])
         near = distance <= threshold
         if near.any():
@@ -90,7 +98,9 @@ def _within_keys(hashes: NDArray[np.uint64], choice: tuple[tuple[int, int], ...]
         step += 1
 
 
-def cosine_pairs(vectors: NDArray[np.float32], threshold: float, method: str = "auto", seed: int = 0) -> tuple[Pairs, float]:
+def cosine_pairs(
+    vectors: NDArray[np.float32], threshold: float, method: str = "auto", seed: int = 0
+) -> tuple[Pairs, float]:
     """All pairs with a cosine of at least `threshold`, and the share of planted pairs that the search finds.
 
     vectors  float32 [N, D] of unit length
@@ -103,7 +113,9 @@ def cosine_pairs(vectors: NDArray[np.float32], threshold: float, method: str = "
     parts = []
     for start in range(0, len(vectors), _BLOCK):
         limits, _, found = index.range_search(vectors[start : start + _BLOCK], threshold - 1e-3)
-        left = np.repeat(np.arange(start, min(start + _BLOCK, len(vectors))), np.diff(limits.astype(np.int64)))
+        left = np.repeat(
+            np.arange(start, min(start + _BLOCK, len(vectors))), np.diff(limits.astype(np.int64))
+        )
         keep = found != left
         parts.append(_exact(vectors, left[keep], found[keep], threshold))
     return Pairs.join(parts), planted_recall(index, vectors, threshold, seed)
@@ -112,7 +124,12 @@ def cosine_pairs(vectors: NDArray[np.float32], threshold: float, method: str = "
 def _exact(vectors: NDArray[np.float32], left: Ints, right: Ints, threshold: float) -> Pairs:
     """The pairs whose cosine, computed alike for every block and thread count, reaches the threshold."""
     cosine = np.concatenate(
-        [np.einsum("nd,nd->n", vectors[left[i : i + 65536]], vectors[right[i : i + 65536]], dtype=np.float64) for i in range(0, len(left), 65536)]
+        [
+            np.einsum(
+                "nd,nd->n", vectors[left[i : i + 65536]], vectors[right[i : i + 65536]], dtype=np.float64
+            )
+            for i in range(0, len(left), 65536)
+        ]
         or [np.empty(0)]
     )
     cosine = np.round(cosine, 6)
@@ -129,7 +146,9 @@ def _index(vectors: NDArray[np.float32], method: str, seed: int) -> Any:
         index = faiss.IndexFlatIP(dimensions)
     else:
         clusters = max(1, min(int(4 * len(vectors) ** 0.5), len(vectors) // 39 or 1))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, clusters, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIVFFlat(
+            faiss.IndexFlatIP(dimensions), dimensions, clusters, faiss.METRIC_INNER_PRODUCT
+        )
         index.cp.seed, index.cp.spherical, index.cp.niter = seed + 1234, True, 10
         index.nprobe = PROBES
         index.train(vectors)
@@ -137,7 +156,9 @@ def _index(vectors: NDArray[np.float32], method: str, seed: int) -> Any:
     return index
 
 
-def planted_recall(index: Any, vectors: NDArray[np.float32], threshold: float, seed: int, planted: int = 200) -> float:
+def planted_recall(
+    index: Any, vectors: NDArray[np.float32], threshold: float, seed: int, planted: int = 200
+) -> float:
     """Share of `planted` copies, moved to a cosine half-way between the threshold and 1, whose original is found."""
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(vectors), size=min(planted, len(vectors)), replace=False)

@@ -17,6 +17,7 @@ from curation.errors import CurationError
 from curation.expression import Expression, parse
 from curation.manifest import CapSection, DuplicatesSection, EncodeSection, Manifest
 from curation.neighbours import cosine_pairs
+from curation.predicates import as_array
 from curation.storage import Store
 from curation.table import COMPARED, Scores, codes_of, unit_vectors
 
@@ -71,7 +72,13 @@ class Decision:
         self.alive[rows] = False
 
 
-def decide(store: Store, manifest: Manifest, gates: Sequence[Gate], failed: Mapping[str, str], say: Callable[[str], None] = lambda _: None) -> pa.Table:
+def decide(
+    store: Store,
+    manifest: Manifest,
+    gates: Sequence[Gate],
+    failed: Mapping[str, str],
+    say: Callable[[str], None] = lambda _: None,
+) -> pa.Table:
     """Decide every record of scores/.
 
     gates   (stage, keep, when) in the order of `score:`
@@ -131,24 +138,20 @@ def _apply_gate(scores: Scores, decision: Decision, gate: Gate) -> None:
         _apply(scores, decision, parse(keep, f"gate of {stage}"), stage, concerned)
 
 
-def _apply(scores: Scores, decision: Decision, expression: Expression, stage: str, concerned: NDArray[np.bool_] | None = None) -> None:
+def _apply(
+    scores: Scores,
+    decision: Decision,
+    expression: Expression,
+    stage: str,
+    concerned: NDArray[np.bool_] | None = None,
+) -> None:
     """Drop the alive rows (among those concerned) for which the expression does not certainly hold."""
-    columns = {name: scores[name] for name in expression.names}
-    percentiles = {(name, p): _percentile(scores, decision, name, p) for name, p in expression.percentiles}
-    fails = decision.alive & ~expression.evaluate(columns, percentiles)
-    if concerned is not None:
-        fails &= concerned
-    rows = np.flatnonzero(fails)
-    if len(rows):
-        _, value, threshold = expression.blame(columns, percentiles)
-        decision.drop(rows, stage, expression.text, value[rows], threshold[rows])
-
-
-def _percentile(scores: Scores, decision: Decision, name: str, p: int) -> float | None:
-    """Of the column's values among the records that are still alive."""
-    values = scores.numbers(name)[decision.alive]
-    values = values[~np.isnan(values)]
-    return float(np.percentile(values, p)) if len(values) else None
+    judged = np.flatnonzero(decision.alive if concerned is None else decision.alive & concerned)
+    columns = {name: as_array(scores[name]).take(pa.array(judged)) for name in expression.names}
+    verdict = expression.explain(columns)
+    for code, reason in enumerate(verdict.reasons):
+        at = np.flatnonzero(verdict.code == code)
+        decision.drop(judged[at], stage, reason, verdict.value[at], verdict.threshold[at])
 
 
 def _unencodable(scores: Scores, decision: Decision, encode: EncodeSection) -> None:
@@ -165,7 +168,12 @@ def _unencodable(scores: Scores, decision: Decision, encode: EncodeSection) -> N
 
 
 def _duplicates(
-    scores: Scores, decision: Decision, section: DuplicatesSection, ids: NDArray[np.object_], seed: int, say: Callable[[str], None]
+    scores: Scores,
+    decision: Decision,
+    section: DuplicatesSection,
+    ids: NDArray[np.object_],
+    seed: int,
+    say: Callable[[str], None],
 ) -> None:
     threshold = DEFAULT_THRESHOLD[section.on] if section.threshold is None else section.threshold
     for other in section.against:
@@ -180,14 +188,24 @@ def _duplicates(
 
 
 def _groups(
-    scores: Scores, section: DuplicatesSection, threshold: float, alive: NDArray[np.int64], rank: NDArray[np.int64], seed: int, say: Callable[[str], None]
+    scores: Scores,
+    section: DuplicatesSection,
+    threshold: float,
+    alive: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    seed: int,
+    say: Callable[[str], None],
 ) -> Dropped:
     """Duplicates among the alive rows; row numbers count within `alive`."""
     column = scores[COMPARED[section.on]]
     if section.on in ("bytes", "pixels"):
         return equal_groups(codes_of(column)[alive], rank)
     if section.on == "phash":
-        valid = pc.is_valid(column).to_numpy(zero_copy_only=False)[alive] if isinstance(column, pa.Array) else pc.is_valid(column).to_numpy()[alive]
+        valid = (
+            pc.is_valid(column).to_numpy(zero_copy_only=False)[alive]
+            if isinstance(column, pa.Array)
+            else pc.is_valid(column).to_numpy()[alive]
+        )
         filled = column.cast(pa.uint64()).fill_null(0)
         return near_hashes(filled.to_numpy()[alive], valid, rank, int(threshold))
     rows, vectors = unit_vectors(column, alive)
@@ -197,7 +215,9 @@ def _groups(
     return Dropped(rows[found.rows], rows[found.kept], found.value)
 
 
-def _rank(scores: Scores, prefer: Sequence[str], ids: NDArray[np.object_], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rank(
+    scores: Scores, prefer: Sequence[str], ids: NDArray[np.object_], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Best first by `prefer`, then by area, then by id."""
     keys = [(scores.numbers(key.lstrip("-"))[rows], not key.startswith("-")) for key in prefer]
     if {"width", "height"} <= scores.known:
@@ -211,18 +231,32 @@ def _cap(scores: Scores, decision: Decision, cap: CapSection, ids: NDArray[np.ob
     codes = codes_of(column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column))[alive]
     order = np.lexsort((_rank(scores, cap.prefer, ids, alive), codes))
     sorted_codes = codes[order]
-    starts = np.flatnonzero(np.r_[True, sorted_codes[1:] != sorted_codes[:-1]]) if len(order) else np.empty(0, np.int64)
+    starts = (
+        np.flatnonzero(np.r_[True, sorted_codes[1:] != sorted_codes[:-1]])
+        if len(order)
+        else np.empty(0, np.int64)
+    )
     place = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
     over = place >= cap.most
-    decision.drop(alive[order[over]], "caps", f"{cap.by}: more than {cap.most}", (place[over] + 1).astype(np.float64), float(cap.most))
+    decision.drop(
+        alive[order[over]],
+        "caps",
+        f"{cap.by}: more than {cap.most}",
+        (place[over] + 1).astype(np.float64),
+        float(cap.most),
+    )
 
 
 def _sample(decision: Decision, sample: float, ids: NDArray[np.object_], seed: int) -> None:
     """Keep the records whose hash of seed and id is smallest: adding records moves few others."""
     alive = np.flatnonzero(decision.alive)
-    draw = np.array([xxhash.xxh3_64_intdigest(f"{seed}:{identity}".encode()) for identity in ids[alive]], dtype=np.uint64)
+    draw = np.array(
+        [xxhash.xxh3_64_intdigest(f"{seed}:{identity}".encode()) for identity in ids[alive]], dtype=np.uint64
+    )
     count = round(sample * len(alive)) if sample < 1 else int(sample)
-    decision.drop(alive[np.argsort(draw, kind="stable")[count:]], "sample", f"not among the sample of {sample}")
+    decision.drop(
+        alive[np.argsort(draw, kind="stable")[count:]], "sample", f"not among the sample of {sample}"
+    )
 
 
 _NUMBERS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\d[\d.,x]*")
@@ -234,7 +268,9 @@ def error_class(error: str) -> str:
     return " ".join(_NUMBERS.sub("…", short).split())[:80].strip(" :;,")
 
 
-def _table(scores: Scores, decision: Decision, ids: NDArray[np.object_], failed: Mapping[str, str]) -> pa.Table:
+def _table(
+    scores: Scores, decision: Decision, ids: NDArray[np.object_], failed: Mapping[str, str]
+) -> pa.Table:
     rows = scores.rows
     stage: list[str | None] = [None] * rows
     reason: list[str | None] = [None] * rows
@@ -245,7 +281,10 @@ def _table(scores: Scores, decision: Decision, ids: NDArray[np.object_], failed:
     bad = np.flatnonzero(decision.quarantined)
     if len(bad):
         taken = pa.array(bad)
-        errors, stages = scores["error"].take(taken).to_pylist(), scores["error_stage"].cast(pa.string()).take(taken).to_pylist()
+        errors, stages = (
+            scores["error"].take(taken).to_pylist(),
+            scores["error_stage"].cast(pa.string()).take(taken).to_pylist(),
+        )
         for i, text, where in zip(bad, errors, stages, strict=True):
             error[i] = text if text is not None else failed[str(ids[i])]
             stage[i], reason[i] = where if text is not None else "encode", error_class(error[i] or "")

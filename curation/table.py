@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from curation import chunkfile
 from curation.errors import UsageError
 from curation.load import suggest
+from curation.predicates import as_array, as_kind, kind_of
 from curation.storage import Store
 
 REPEATS = "caption_repeats"
@@ -54,7 +55,9 @@ class Scores:
     def __getitem__(self, name: str) -> Any:
         """A column by its name in expressions: an Arrow column or a NumPy array."""
         if name not in self.known and not name.startswith("extra."):
-            raise UsageError(f"the scores have no column '{name}'{suggest(name, self.known)}; there are: {', '.join(sorted(self.known))}")
+            raise UsageError(
+                f"the scores have no column '{name}'{suggest(name, self.known)}; there are: {', '.join(sorted(self.known))}"
+            )
         if name not in self._columns:
             self.load([name])
         if name.startswith("extra."):
@@ -77,7 +80,12 @@ class Scores:
         offset = 0
         for chunk in _chunks(self._columns["scored"]):
             values = chunk.flatten()
-            hit = pc.equal(values.cast(pa.string()) if len(values) and not pa.types.is_dictionary(values.type) else values, stage)
+            hit = pc.equal(
+                values.cast(pa.string())
+                if len(values) and not pa.types.is_dictionary(values.type)
+                else values,
+                stage,
+            )
             rows = pc.list_parent_indices(chunk).to_numpy()[hit.to_numpy(zero_copy_only=False).astype(bool)]
             out[offset + rows] = True
             offset += len(chunk)
@@ -85,10 +93,10 @@ class Scores:
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A column as float64, NaN where it is null or no number."""
-        from curation.expression import as_numpy
-
-        values, valid = as_numpy(self[name])
-        return np.where(valid, values.astype(np.float64), np.nan) if values.dtype != object else np.full(self.rows, np.nan)
+        column = as_array(self[name])
+        if kind_of(column.type) != "number":
+            return np.full(self.rows, np.nan)
+        return as_kind(column, "number").to_numpy(zero_copy_only=False)
 
 
 def _chunks(column: Any) -> list[pa.Array]:
@@ -97,7 +105,9 @@ def _chunks(column: Any) -> list[pa.Array]:
 
 def caption_repeats(captions: Any) -> NDArray[np.int64]:
     """How many rows share each row's caption, lower-cased and with single blanks; 0 where there is none."""
-    normal = pc.utf8_lower(pc.utf8_trim_whitespace(pc.replace_substring_regex(captions.cast(pa.string()), r"\s+", " ")))
+    normal = pc.utf8_lower(
+        pc.utf8_trim_whitespace(pc.replace_substring_regex(captions.cast(pa.string()), r"\s+", " "))
+    )
     codes = codes_of(normal)
     counts = np.bincount(codes[codes >= 0], minlength=1)
     return np.where(codes >= 0, counts[np.maximum(codes, 0)], 0).astype(np.int64)
@@ -114,12 +124,21 @@ def codes_of(column: Any) -> NDArray[np.int64]:
     return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
 
 
-def unit_vectors(column: pa.ChunkedArray, alive: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def unit_vectors(
+    column: pa.ChunkedArray, alive: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(positions within `alive` that have an embedding, float32 [n, D] of unit length)."""
     taken = column.take(pa.array(alive))
-    valid = pc.is_valid(taken).to_numpy() if isinstance(taken, pa.ChunkedArray) else pc.is_valid(taken).to_numpy(zero_copy_only=False)
+    valid = (
+        pc.is_valid(taken).to_numpy()
+        if isinstance(taken, pa.ChunkedArray)
+        else pc.is_valid(taken).to_numpy(zero_copy_only=False)
+    )
     rows = np.flatnonzero(valid)
-    parts = [chunk.drop_null().flatten().to_numpy(zero_copy_only=False) for chunk in (taken.chunks if isinstance(taken, pa.ChunkedArray) else [taken])]
+    parts = [
+        chunk.drop_null().flatten().to_numpy(zero_copy_only=False)
+        for chunk in (taken.chunks if isinstance(taken, pa.ChunkedArray) else [taken])
+    ]
     flat = np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
     vectors = flat.reshape(len(rows), -1) if len(rows) else np.empty((0, 1), np.float32)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,0 +1,307 @@
+"""The parts of an expression, each a vectorised test with three outcomes: true, false, null (SQL's logic).
+
+A NaN counts as null: it is a score that could not be had, and must not pass `not (x < 1)`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Columns = Mapping[str, Sequence[Any] | pa.Array | pa.ChunkedArray]
+
+OPERATORS = {
+    "==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal",
+}  # fmt: skip
+_NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
+
+
+class Mismatch(Exception):
+    """Two sides of a comparison can never be compared: a text with a number. The message is a sentence."""
+
+
+class Rows:
+    """Columns of equal length as Arrow arrays, converted when first asked for."""
+
+    def __init__(self, columns: Columns, length: int) -> None:
+        self._columns, self.length = columns, length
+        self._arrays: dict[str, pa.Array] = {}
+
+    def column(self, name: str) -> pa.Array:
+        """The column's values; those of `extra.NAME` as text."""
+        if name not in self._arrays:
+            values = self._columns[name]
+            plain = not name.startswith("extra.") or isinstance(values, pa.Array | pa.ChunkedArray)
+            self._arrays[name] = as_array(values) if plain else extra_texts(values)
+        return self._arrays[name]
+
+
+def as_array(values: Sequence[Any] | pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def extra_texts(values: Iterable[Any]) -> pa.Array:
+    """A source's own values as text (other types as JSON), so that no row's type depends on other rows."""
+    texts = (v if v is None or isinstance(v, str) else json.dumps(v, sort_keys=True) for v in values)
+    # Lone surrogates are legal in JSON but no UTF-8, and so no Arrow string.
+    return pa.array(
+        [None if t is None else t.encode("utf-8", "replace").decode() for t in texts], pa.string()
+    )
+
+
+def kind_of(kind: pa.DataType) -> str:
+    """`number`, `text`, `flag`, `list` or `null`: what may be compared with what."""
+    t = pa.types
+    if t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind):
+        return "number"
+    if t.is_string(kind) or t.is_large_string(kind):
+        return "text"
+    if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind):
+        return "list"
+    return "flag" if t.is_boolean(kind) else "null" if t.is_null(kind) else str(kind)
+
+
+def as_kind(array: pa.Array, kind: str) -> pa.Array:
+    """Numbers as float64 without NaN, text as strings, flags as booleans; what cannot be read so is null."""
+    if kind == "number":
+        if kind_of(array.type) == "text":
+            array = pc.if_else(pc.match_substring_regex(array, _NUMBER), pc.utf8_trim_whitespace(array), None)
+        numbers = array.cast(pa.float64(), safe=False)
+        return in_stored_precision(pc.if_else(pc.is_nan(numbers), None, numbers))
+    if kind == "flag" and kind_of(array.type) == "text":
+        return pc.if_else(pc.is_in(array, pa.array(["true", "false"])), pc.equal(array, "true"), None)
+    return array.cast(pa.string() if kind == "text" else pa.bool_())
+
+
+def in_stored_precision(numbers: pa.Array | pa.Scalar) -> pa.Array | pa.Scalar:
+    """Whole numbers as they are, fractions rounded to float32."""
+    stored = pc.cast(pc.cast(numbers, pa.float32(), safe=False), pa.float64())
+    return pc.if_else(pc.equal(pc.trunc(numbers), numbers), numbers, stored)
+
+
+class Operand(Protocol):
+    def kind(self, rows: Rows) -> str: ...
+
+    def values(self, rows: Rows, kind: str) -> pa.Array | pa.Scalar: ...
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's values; with `length` the number of its characters or items."""
+
+    name: str
+    text: str
+    length: bool = False
+
+    def kind(self, rows: Rows) -> str:
+        """`any` for a column of the source, which is read as what it is compared with."""
+        if self.length:
+            return "number"
+        kind = kind_of(rows.column(self.name).type)
+        return "any" if self.name.startswith("extra.") and kind != "null" else kind
+
+    def values(self, rows: Rows, kind: str) -> pa.Array:
+        array = rows.column(self.name)
+        if not self.length:
+            return as_kind(array, kind)
+        if kind_of(array.type) == "null":
+            return array.cast(pa.float64())
+        if kind_of(array.type) not in ("text", "list"):
+            raise Mismatch(f"'{self.text}' wants text or a list, but {self.name} is {array.type}")
+        lengths = pc.list_value_length(array) if kind_of(array.type) == "list" else pc.utf8_length(array)
+        return lengths.cast(pa.float64())
+
+
+@dataclass(frozen=True)
+class Constant:
+    value: float | str | bool
+    text: str
+
+    def kind(self, rows: Rows) -> str:
+        return "flag" if isinstance(self.value, bool) else "text" if isinstance(self.value, str) else "number"
+
+    def values(self, rows: Rows, kind: str) -> pa.Scalar:
+        return (
+            in_stored_precision(pa.scalar(float(self.value))) if kind == "number" else pa.scalar(self.value)
+        )
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """The value below which `percent` of the non-null values of `of` lie, with linear interpolation."""
+
+    percent: float
+    of: Column
+    text: str
+
+    def kind(self, rows: Rows) -> str:
+        return "number"
+
+    def values(self, rows: Rows, kind: str) -> pa.Scalar:
+        known = self.of.values(rows, "number").drop_null().to_numpy()
+        value = float(np.percentile(known, self.percent)) if len(known) else None
+        return in_stored_precision(pa.scalar(value, pa.float64()))
+
+
+class Test(Protocol):
+    @property
+    def text(self) -> str: ...
+
+    def outcome(self, rows: Rows) -> pa.Array: ...
+
+
+@dataclass(frozen=True)
+class Comparison:
+    left: Operand
+    operator: str
+    right: Operand
+    text: str
+
+    def outcome(self, rows: Rows) -> pa.Array:
+        sides = self._sides(rows)
+        if sides is None:
+            return pa.nulls(rows.length, pa.bool_())
+        return getattr(pc, OPERATORS[self.operator])(*sides)
+
+    def _sides(self, rows: Rows) -> tuple[Any, Any] | None:
+        """Both sides in one kind; None where a side has no values at all."""
+        kinds = [self.left.kind(rows), self.right.kind(rows)]
+        if "null" in kinds:
+            return None
+        plain = {kind for kind in kinds if kind != "any"} or {"text"}
+        kind = plain.pop()
+        if plain or kind not in ("number", "text", "flag"):
+            raise Mismatch(f"'{self.text}' compares {kinds[0]} with {kinds[1]}")
+        if kind == "flag" and self.operator not in ("==", "!="):
+            raise Mismatch(f"'{self.text}' orders true and false; say == or !=")
+        return self.left.values(rows, kind), self.right.values(rows, kind)
+
+    def numbers(self, rows: Rows) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """The measured value and the threshold, [N] or [1], NaN for null; None where they are no numbers."""
+        sides = self._sides(rows)
+        if sides is None or not pa.types.is_floating(sides[0].type):
+            return None, None
+        left, right = _shown(self.left, sides[0]), _shown(self.right, sides[1])
+        return (left, right) if isinstance(self.left, Column) else (right, left)
+
+
+def _shown(operand: Operand, side: pa.Array | pa.Scalar) -> NDArray[np.float64]:
+    """A side as the ledger shows it: a constant as it was written."""
+    if isinstance(operand, Constant):
+        return np.array([operand.value], np.float64)
+    array = pa.array([side.as_py()], pa.float64()) if isinstance(side, pa.Scalar) else side
+    return array.to_numpy(zero_copy_only=False)
+
+
+@dataclass(frozen=True)
+class IsNull:
+    column: Column
+    negated: bool
+    text: str
+
+    def outcome(self, rows: Rows) -> pa.Array:
+        array = rows.column(self.column.name)
+        missing = pc.is_null(array, nan_is_null=pa.types.is_floating(array.type))
+        return pc.invert(missing) if self.negated else missing
+
+
+@dataclass(frozen=True)
+class Membership:
+    """`column in [...]`; null where the column is null."""
+
+    column: Column
+    constants: tuple[Constant, ...]
+    negated: bool
+    text: str
+
+    def outcome(self, rows: Rows) -> pa.Array:
+        tests = [
+            Comparison(self.column, "==", constant, self.text).outcome(rows) for constant in self.constants
+        ]
+        found = reduce(pc.or_kleene, tests)
+        return pc.invert(found) if self.negated else found
+
+
+@dataclass(frozen=True)
+class Contains:
+    """`"word" in column` of a list column: one of its items; of a text column: a part of it."""
+
+    constant: Constant
+    column: Column
+    negated: bool
+    text: str
+
+    def outcome(self, rows: Rows) -> pa.Array:
+        array = rows.column(self.column.name)
+        kind = kind_of(array.type)
+        if kind == "null":
+            return pa.nulls(rows.length, pa.bool_())
+        if kind == "text" and isinstance(self.constant.value, str):
+            found = pc.match_substring(array, self.constant.value)
+        elif kind == "list" and kind_of(array.type.value_type) in (self.constant.kind(rows), "null"):
+            found = self._items(array)
+        else:
+            raise Mismatch(
+                f"'{self.text}' looks for a {self.constant.kind(rows)} in a column of type {array.type}"
+            )
+        return pc.invert(found) if self.negated else found
+
+    def _items(self, array: pa.Array) -> pa.Array:
+        hits = pc.fill_null(pc.equal(pc.list_flatten(array), self.constant.value), False)
+        found = np.zeros(len(array), bool)
+        found[pc.list_parent_indices(array).filter(hits).to_numpy()] = True
+        return pa.array(found, mask=pc.is_null(array).to_numpy(zero_copy_only=False))
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A column of booleans, standing alone."""
+
+    column: Column
+    text: str
+
+    def outcome(self, rows: Rows) -> pa.Array:
+        kind = self.column.kind(rows)
+        if kind not in ("flag", "null", "any"):
+            raise Mismatch(f"'{self.text}' is {kind}, not true or false; compare it with something")
+        return self.column.values(rows, "flag")
+
+
+@dataclass(frozen=True)
+class Junction:
+    """`and` and `or` of two or more tests."""
+
+    operator: str
+    tests: tuple[Test, ...]
+    text: str
+
+    def outcome(self, rows: Rows) -> pa.Array:
+        combine = pc.and_kleene if self.operator == "and" else pc.or_kleene
+        return reduce(combine, (test.outcome(rows) for test in self.tests))
+
+
+@dataclass(frozen=True)
+class Not:
+    test: Test
+    text: str
+
+    def outcome(self, rows: Rows) -> pa.Array:
+        return pc.invert(self.test.outcome(rows))
+
+
+def conjuncts(test: Test) -> Iterator[Test]:
+    """The tests that must all hold, in the order in which they stand."""
+    if isinstance(test, Junction) and test.operator == "and":
+        for part in test.tests:
+            yield from conjuncts(part)
+    else:
+        yield test
