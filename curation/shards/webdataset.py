@@ -113,7 +113,8 @@ class TarShard:
 def _array(body: memoryview) -> NDArray[np.float16]:
     """An .npy body as a view."""
     end = 10 + int.from_bytes(body[8:10], "little")
-    return np.frombuffer(body, np.float16, offset=end).reshape(_shape(body[:end].tobytes()))
+    shape = _shape(body[:end].tobytes())  # first: the rest may not even be numbers
+    return np.frombuffer(body, np.float16, offset=end).reshape(shape)
 
 
 @lru_cache
