@@ -166,7 +166,7 @@ def brisque(pixels: Pixels) -> float:
     """Distance of the naturalness features from those of good photos, 0 natural to 100.
 
     BRISQUE's idea (Mittal et al. 2012) with fixed statistics in place of a trained regressor. Of those photos
-    90 % lie below 31.
+    90 % lie below 28.
     """
     return pixels.memo(
         "brisque",

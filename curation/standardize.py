@@ -49,7 +49,10 @@ class Standardized:
 
 
 def standardize(image: Image.Image, recipe: Recipe) -> Standardized:
-    """Crop to the bucket's aspect and resize: bit for bit `image.resize((w, h), filter, box=crop)`."""
+    """Crop to the bucket's aspect and resize: bit for bit Pillow's `image.resize((w, h), filter, box=crop)`.
+
+    A letterbox is cut off before: Pillow's filters look beyond `box`, and would draw its colour into the rim.
+    """
     box = recipe.box or (0, 0, image.width, image.height)
     crop = crop_box(image, box, recipe)
     scale = recipe.width / (crop[2] - crop[0])
@@ -57,7 +60,11 @@ def standardize(image: Image.Image, recipe: Recipe) -> Standardized:
         max(recipe.width, round((box[2] - box[0]) * scale)),
         max(recipe.height, round((box[3] - box[1]) * scale)),
     )
-    small = image.resize((recipe.width, recipe.height), FILTERS[recipe.filter], box=crop)
+    content, inner = image, crop
+    if recipe.box is not None:
+        content = image.crop(box)
+        inner = (crop[0] - box[0], crop[1] - box[1], crop[2] - box[0], crop[3] - box[1])
+    small = content.resize((recipe.width, recipe.height), FILTERS[recipe.filter], box=inner)
     return Standardized(np.asarray(small), resized, crop)
 
 

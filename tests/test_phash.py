@@ -1,0 +1,101 @@
+"""Hashes of one picture in several packings are near, those of different pictures far."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image, ImageFilter, ImageOps
+from skimage import data
+
+from curation.decode import decode_image
+from curation.pixels import Pixels
+from curation.stage import Params, run_guarded
+from stages.phash import PHash, phash
+
+NAMES = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry", "retina", "hubble_deep_field")
+PHOTOS = {name: Image.fromarray(getattr(data, name)()) for name in NAMES}
+
+
+def of(image: Image.Image) -> int:
+    return phash(Pixels.of(np.asarray(image.convert("RGB"))))
+
+
+def apart(a: int, b: int) -> int:
+    return (a ^ b).bit_count()
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_copies_are_near(name: str) -> None:
+    photo = PHOTOS[name]
+    copies = [
+        photo.resize((photo.width // 2, photo.height // 2), Image.Resampling.LANCZOS),
+        photo.resize((photo.width * 3 // 4, photo.height * 3 // 4)),
+        jpeg(photo, 20),
+        photo.filter(ImageFilter.GaussianBlur(2)),
+        photo.point(lambda value: min(255, round(value * 1.15))),
+    ]
+    assert [apart(of(photo), of(copy)) <= 6 for copy in copies] == [True] * 5
+
+
+def test_different_pictures_are_far() -> None:
+    hashes = [of(photo) for photo in PHOTOS.values()]
+    distances = [apart(a, b) for i, a in enumerate(hashes) for b in hashes[:i]]
+    assert min(distances) > 12
+
+
+def test_a_mirrored_picture_is_another() -> None:
+    assert apart(of(PHOTOS["coffee"]), of(ImageOps.mirror(PHOTOS["coffee"]))) > 20
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (31, 33), (64, 64)])
+def test_every_size_has_a_hash(size: tuple[int, int]) -> None:
+    assert 0 <= of(PHOTOS["rocket"].resize(size)) < 1 << 64
+
+
+def test_a_single_colour_has_only_its_mean() -> None:
+    assert of(Image.new("RGB", (300, 200), "orange")) & 1 == 1
+
+
+def test_the_stage_writes_uint64() -> None:
+    pictures = [Pixels.of(np.asarray(photo.convert("RGB"))) for photo in PHOTOS.values()]
+    columns = run_guarded(PHash(Params()), {"pixels": pictures})
+    assert pa.array(columns["phash"], PHash.writes["phash"].type).to_pylist() == [
+        of(p) for p in PHOTOS.values()
+    ]
+
+
+def test_the_pairs_of_the_corpus(shared_corpus: Path) -> None:
+    """Packings, sizes, JPEG quality 20 and blur are found at 6 bits, all of them; crops and flips are not."""
+
+    def hashed(name: str) -> int:
+        path = next(
+            folder / name for folder in (shared_corpus / "dups", shared_corpus) if (folder / name).exists()
+        )
+        return phash(Pixels.of(np.asarray(decode_image(path.read_bytes(), 10**9)[0])))
+
+    near: dict[str, list[bool]] = {}
+    for row in csv.DictReader((shared_corpus / "dups" / "pairs.csv").open()):
+        relation = "orientation" if "orientation" in row["relation"] else row["relation"]
+        near.setdefault(relation, []).append(apart(hashed(row["a"]), hashed(row["b"])) <= 6)
+    found = {relation: f"{sum(flags)}/{len(flags)}" for relation, flags in near.items()}
+    assert found == {
+        "orientation": "4/4",
+        "re-encode/format": "7/7",
+        "derived:jpeg20": "6/6",
+        "derived:half": "7/7",
+        "derived:blur2": "7/7",
+        "derived:bright": "7/8",
+        "derived:border": "1/6",
+        "derived:crop85": "0/7",
+        "derived:hflip": "0/7",
+        "different": "0/12",
+    }
