@@ -10,7 +10,7 @@ from curation.pixels import Pixels
 
 Box = tuple[int, int, int, int]
 TOLERANCE = 12
-"""Luma levels (0-255) that JPEG may move a border's pixels by; a channel alone moves up to four times that."""
+"""Luma levels (0-255) that JPEG may move a border's pixels by; a channel alone moves up to four times it."""
 STRAY = 0.1
 """Share of a line's pixels that may wander further."""
 RINGING = 18
