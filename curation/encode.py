@@ -204,7 +204,8 @@ class ShardEncoder:
         import torch
 
         with one_thread():
-            values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+            # contiguous: the last bit of a convolution depends on the memory layout
+            values = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
             try:
                 mean, logvar = self.vae.encode(values)
             except (RuntimeError, ValueError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from shard_samples import same, samples
+from helpers.shards import same, samples
 
 from curation.errors import CurationError
 from curation.shards.containers import CONTAINERS, Container, container_of, open_shard

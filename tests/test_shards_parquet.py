@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shard_samples import samples
+from helpers.shards import samples
 
 from curation.errors import CurationError
 from curation.shards.parquet import ROW_GROUP, ParquetShard, write

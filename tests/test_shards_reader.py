@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from shard_samples import VAE, folder, same, samples
+from helpers.shards import VAE, folder, same, samples
 
 from curation.errors import CurationError
 from curation.shards.dataset import LatentDataset, collate

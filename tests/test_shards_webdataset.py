@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import webdataset
-from shard_samples import samples
+from helpers.shards import samples
 
 from curation.errors import CurationError
 from curation.shards.webdataset import TarShard, write
