@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import CurationError
+from curation.models.hub import hub_problem
 from curation.models.registry import ModelInfo
 from curation.models.torchvision_mend import mend
 
@@ -71,18 +72,5 @@ class DiffusersVae:
 
 
 def _on_hub(argument: str) -> ModelInfo:
-    """A hub id: known when it is in the local cache; otherwise the hub is asked for the commit that it stands for."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        cached = try_to_load_from_cache(argument, WEIGHTS)
-        if isinstance(cached, str):
-            with Path(cached).open("rb") as stream:
-                return ModelInfo(f"diffusers:{argument}", hashlib.file_digest(stream, "sha256").hexdigest())
-        commit = HfApi().model_info(argument, timeout=10).sha
-        return ModelInfo(f"diffusers:{argument}", hashlib.sha256(f"{argument}@{commit}".encode()).hexdigest())
-    except HFValidationError:
-        return ModelInfo(f"diffusers:{argument}", "", "there is no such folder, and it is no hub id")
-    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
-        return ModelInfo(f"diffusers:{argument}", "", f"it is neither a folder nor in the cache, and the hub cannot be reached ({type(error).__name__})")
+    """A hub id: its hash is the id's, since weights may be in the cache for one run and not for another."""
+    return ModelInfo(f"diffusers:{argument}", hashlib.sha256(argument.encode()).hexdigest(), hub_problem(argument, [WEIGHTS]))

@@ -15,7 +15,7 @@ from curation.quickstart.defects import DEFECTS, jpeg, png
 from curation.quickstart.photos import SWAPPED, Photo, photos
 from curation.quickstart.scenes import scene
 
-CLEAN_SCENES = 90
+CLEAN_SCENES = 92
 
 
 @dataclass(frozen=True)

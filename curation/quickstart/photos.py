@@ -20,12 +20,10 @@ CAPTIONS = {
     "sklearn/datasets/images/flower.jpg": "a red flower with a yellow centre among green leaves",
     "skimage/data/hubble_deep_field.jpg": "galaxies and stars in deep space",
     "skimage/data/motorcycle_left.png": "a motorcycle parked in a garage",
-    "skimage/data/gravel.png": "gravel and small stones seen from above",
-    "skimage/data/brick.png": "a wall of bricks",
     "skimage/data/coins.png": "old coins laid out in rows",
 }
-SWAPPED = ("chelsea", "coffee", "china", "flower", "camera", "astronaut")
-"""Photos whose captions the embedded image-text model is sure of: among them captions are swapped in a circle."""
+SWAPPED = ("chelsea", "camera", "flower", "rocket", "coffee", "china")
+"""Photos that the embedded image-text model is sure of: each gets the next one's caption."""
 
 
 @dataclass(frozen=True)

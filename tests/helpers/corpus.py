@@ -13,7 +13,7 @@ def write_corpus(folder: Path, count: int, odd: dict[int, tuple[int, int]] | Non
     with (folder / "captions.jsonl").open("w") as table:
         for i in range(count):
             width, height = (odd or {}).get(i, (96 + i % 5 * 8, 80))
-            values = np.random.default_rng(i).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+            values = np.random.default_rng(i).integers(70, 190, (5, 6, 3), dtype=np.uint8)
             Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC).save(
                 folder / f"{i:04d}.jpg", quality=90
             )
