@@ -207,8 +207,8 @@ class ShardEncoder:
             # contiguous: the last bit of a convolution depends on the memory layout
             values = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
             try:
-                mean, logvar = self.vae.encode(values)
-            except (RuntimeError, ValueError) as error:
+                mean, logvar = self.vae.encode(values.to(self.settings.device))
+            except (RuntimeError, ValueError, AssertionError) as error:  # the last: torch without CUDA
                 what = f"the VAE {self.settings.vae.id} cannot encode {tuple(values.shape)}"
                 raise CurationError(f"{what}: {sentence(error)}") from error
         return mean, logvar.clamp(-30, 20) if logvar is not None and self.settings.encode.logvar else None

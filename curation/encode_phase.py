@@ -72,7 +72,14 @@ def settings_of(plan: Plan, store: Store) -> EncodeSettings:
     assert manifest.encode and plan.vae and plan.text
     engine = manifest.engine
     limits = Limits(engine.record_seconds, engine.max_pixels, engine.decode_memory_mb)
-    return EncodeSettings(manifest.encode, plan.vae, plan.text, RunContext.of(store, manifest.source), limits)
+    return EncodeSettings(
+        manifest.encode,
+        plan.vae,
+        plan.text,
+        RunContext.of(store, manifest.source),
+        limits,
+        manifest.encode.device,
+    )
 
 
 def _encode(run: "Run", members: dict[ShardJob, list[str]], todo: Sequence[ShardJob]) -> None:

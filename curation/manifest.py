@@ -118,6 +118,7 @@ class EncodeSection(Section):
     upscale: bool = Field(True, description="enlarge records smaller than their bucket; otherwise they are dropped")
     vae: str = "embedded"
     text: str = "embedded"
+    device: str = Field("cpu", description='where the VAE and the text encoder run: "cpu", "cuda"')
     logvar: bool = Field(True, description="store the posterior's log-variance where the VAE has one")
     batch: int = Field(8, gt=0)
     captions: int = Field(8, gt=0, description="how many captions of a record are stored and encoded")

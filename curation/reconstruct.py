@@ -65,17 +65,18 @@ def _pictures(store: Store, encoder: ShardEncoder, wanted: Iterable[Wanted]) -> 
         original = encoder.standardized(row)
         if isinstance(original, Standardized):  # its file may have gone since
             sample = open_shard(store.child("shards"), job.path(suffix))[position]
-            decoded = decode(encoder.vae, sample)
+            decoded = decode(encoder.vae, sample, encoder.settings.device)
             store.write(f"{FOLDER}/{identity}.png", _png(np.concatenate([original.rgb, decoded], axis=1)))
             yield identity, round(psnr_db(original.rgb, decoded), 2)
 
 
-def decode(vae: Any, sample: Sample) -> NDArray[np.uint8]:
+def decode(vae: Any, sample: Sample, device: str = "cpu") -> NDArray[np.uint8]:
     """A sample's mean as pixels: uint8 [H, W, 3]."""
     import torch
 
     with one_thread():
-        image = vae.decode(torch.from_numpy(sample.mean[:, 0].astype(np.float32))[None])[0]
+        latents = torch.from_numpy(sample.mean[:, 0].astype(np.float32))[None]
+        image = vae.decode(latents.to(device))[0]
     return (image.clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 0).cpu().numpy()  # type: ignore[no-any-return]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 
 from curation.encode import one_thread
-from curation.errors import NothingKept
+from curation.errors import CurationError, NothingKept
 from curation.jobs import member
 from curation.ledger import Ledger
 from curation.models import open_model, registry
@@ -426,3 +426,25 @@ def test_no_more_captions_than_asked_are_stored(corpus: Path, tmp_path: Path) ->
     assert {len(sample.texts) for sample in samples} == {0, 1}
     assert all(sample.logvar is None for sample in samples)
     assert container_of("x.tar").suffix == ".tar" and first_sample(tmp_path / "run").logvar is None
+
+
+def test_a_device_that_is_not_there_is_a_sentence(corpus: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(CurationError, match=r"the VAE embedded:autoencoder\S* cannot encode .*(CUDA|NVIDIA)"):
+        go(corpus / "manifest.yaml", tmp_path / "run", "encode.device=cuda")
+
+
+def test_an_object_store_gets_the_same_shards(corpus: Path, tmp_path: Path) -> None:
+    go(corpus / "manifest.yaml", tmp_path / "disk")
+    url = f"memory://{tmp_path.name}/run"
+    for _ in "ab":
+        run(str(corpus / "manifest.yaml"), url, (), engine="inline")
+    files = Store(url)
+    remote = {entry.name: files.read(entry.name) for entry in files.list()}
+    for name, body in everything(tmp_path / "disk").items():
+        assert remote[name] == body
+    assert (
+        len([name for name in remote if name.startswith("shards/")]) == len(Shards(f"{url}/shards").paths) + 1
+    )
+    assert not [name for name in remote if "staged" in name]
