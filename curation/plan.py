@@ -6,7 +6,7 @@ Everything that can be known wrong before the first record is read is refused he
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -132,7 +132,13 @@ def _plan_stage(entry: StageEntry, where: str, models: str, earlier: Sequence[Pl
     fingerprint = digest(
         [factory.name, factory.version, params.model_dump(mode="json"), entry.when, model and (model.id, model.sha256), upstream]
     )
-    return PlannedStage(factory.name, factory, params, entry.keep, entry.when, fingerprint, model, factory.resources)
+    return PlannedStage(factory.name, factory, params, entry.keep, entry.when, fingerprint, model, _resources(factory, params))
+
+
+def _resources(factory: type[Stage], params: Params) -> Resources:
+    """What the stage declares; a whole GPU where its `device` asks for one and it declares none."""
+    on_gpu = str(getattr(params, "device", "cpu")) != "cpu"
+    return replace(factory.resources, gpus=factory.resources.gpus or 1.0) if on_gpu else factory.resources
 
 
 def _reads(factory: type[Stage], when: Expression | None) -> set[str]:

@@ -26,7 +26,7 @@ class Embedding(Stage):
             pa.list_(pa.float16()), "the picture's features, unit length; as many values as the model has"
         ),
     }
-    resources = Resources(cpus=1.0, memory_mb=600)
+    resources = Resources(cpus=1.0, memory_mb=600, milliseconds=34)
     role = "image_embedding"
     Params = EmbeddingParams
 

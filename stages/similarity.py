@@ -28,7 +28,7 @@ class Similarity(Stage):
         ),
         "caption_similarities": Column(pa.list_(pa.float32()), "of each of `captions`, in their order"),
     }
-    resources = Resources(cpus=1.0, memory_mb=700)
+    resources = Resources(cpus=1.0, memory_mb=700, milliseconds=38)
     role = "image_text"
     Params = SimilarityParams
 

@@ -13,7 +13,8 @@ IMAGES = frozenset(
     (
         "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff",
         "avif", "avifs", "heic", "heif", "jxl", "jp2", "j2k", "jpx", "ppm", "pgm", "pbm", "pnm",
-        "ico", "tga", "pcx", "sgi", "qoi", "dds", "psd", "exr", "hdr",
+        "ico", "icns", "cur", "tga", "pcx", "sgi", "ras", "xbm", "xpm", "qoi", "dds", "psd", "xcf", "eps", "svg",
+        "exr", "hdr", "mpo", "jps", "fli", "flc", "jxr", "dng", "cr2", "nef", "arw", "raw",
     )
 )
 VIDEOS = frozenset(
