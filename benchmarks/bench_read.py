@@ -2,8 +2,8 @@
 
     python benchmarks/bench_read.py [--samples 1000] [--rounds 5]
 
-Each reader gives arrays and metadata of every sample; every mean is summed, so that its bytes are read.
-The files lie in the page cache. Rounds are interleaved; medians are reported, ratios within one round.
+Each reader gives arrays and metadata of every sample; every array is summed, so that its bytes are
+read. The files lie in the page cache. Rounds are interleaved; medians are reported, ratios within one round.
 """
 
 import argparse
@@ -29,6 +29,7 @@ SIZES = {
     "embedded (16x32x32, a caption)": (32, False, 20),
 }
 THEIRS = "webdataset package, decoded"
+MEMBERS = ("latent_mean.npy", "latent_logvar.npy", "text.npy")
 
 
 def samples(count: int, side: int, logvar: bool, tokens: int) -> Iterator[Sample]:
@@ -77,17 +78,17 @@ def write(folder: Path, format: str, count: int, side: int, logvar: bool, tokens
 
 
 def ours(folder: Path, verify: bool) -> int:
-    return sum(_touched(sample.mean) for sample in Shards(str(folder), verify=verify))
+    return sum(_whole(sample) for sample in Shards(str(folder), verify=verify))
 
 
 def ours_at_random(folder: Path) -> int:
     shards = Shards(str(folder), verify=False)
-    return sum(_touched(shards[int(i)].mean) for i in np.random.default_rng(0).permutation(len(shards)))
+    return sum(_whole(shards[int(i)]) for i in np.random.default_rng(0).permutation(len(shards)))
 
 
 def theirs(tar: Path) -> int:
     dataset = webdataset.WebDataset(str(tar), shardshuffle=False, empty_check=False).decode()
-    return sum(_touched(sample["latent_mean.npy"]) for sample in dataset)
+    return sum(_touched(sample[name]) for sample in dataset for name in MEMBERS)
 
 
 def theirs_undecoded(tar: Path) -> int:
@@ -95,9 +96,14 @@ def theirs_undecoded(tar: Path) -> int:
     return sum(len(sample["latent_mean.npy"]) for sample in dataset)
 
 
-def _touched(mean: np.ndarray[Any, np.dtype[np.float16]]) -> int:
+def _whole(sample: Sample) -> int:
+    assert sample.logvar is not None
+    return sum(_touched(array) for array in (sample.mean, sample.logvar, *sample.texts))
+
+
+def _touched(array: np.ndarray[Any, np.dtype[np.float16]]) -> int:
     """Reads every byte: the sum of the bit patterns, which costs the same for every reader."""
-    return int(mean.reshape(-1).view(np.uint16).sum(dtype=np.uint32))
+    return int(array.reshape(-1).view(np.uint16).sum(dtype=np.uint32))
 
 
 def readers_of(tars: Path, tables: Path, tar: Path) -> dict[str, Callable[[], int]]:
