@@ -1,5 +1,6 @@
 """Makes ids unique over chunks: rows that share key, content and captions are numbered through the whole run."""
 
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
@@ -13,41 +14,58 @@ from curation.storage import Store
 def make_unique(store: Store, files: list[str]) -> int:
     """Renumber repeated ids in chunk order, rewrite only the files concerned; returns how many rows changed.
 
-    Memory: 8 bytes a record (the first half of each id) on the caller.
+    The first row with an id keeps it; another gets the smallest free number, so that k equal rows always end with
+    the same k ids. Memory: 8 bytes a record (the first half of each id) on the caller.
     """
-    hashes = [_hashes(store, file) for file in files]
-    every = np.sort(np.concatenate(hashes)) if hashes else np.empty(0, np.uint64)
+    halves = [_halves(store, file) for file in files]
+    every = np.sort(np.concatenate(halves)) if halves else np.empty(0, np.uint64)
     repeated = np.unique(every[1:][every[1:] == every[:-1]])
     if not len(repeated):
         return 0
-    used: set[str] = set()
-    changed = 0
-    for file, own in zip(files, hashes, strict=True):
-        if np.isin(own, repeated).any():
-            changed += _renumber(store, file, used, {int(h) for h in repeated})
-    return changed
+    taken = _Taken(every)
+    seen: set[str] = set()
+    wanted = {int(half) for half in repeated}
+    concerned = [file for file, own in zip(files, halves, strict=True) if np.isin(own, repeated).any()]
+    return sum(_renumber(store, file, wanted, seen, taken) for file in concerned)
 
 
-def _hashes(store: Store, file: str) -> NDArray[np.uint64]:
+class _Taken:
+    """All ids of the run, by their first halves, and those given out since."""
+
+    def __init__(self, every: NDArray[np.uint64]) -> None:
+        self.every, self.new = every, set[int]()
+
+    def __contains__(self, identity: str) -> bool:
+        half = int(identity[:16], 16)
+        at = int(np.searchsorted(self.every, np.uint64(half)))
+        return half in self.new or (at < len(self.every) and int(self.every[at]) == half)
+
+    def add(self, identity: str) -> None:
+        self.new.add(int(identity[:16], 16))
+
+
+def _halves(store: Store, file: str) -> NDArray[np.uint64]:
     ids = chunkfile.read(store, file, ["id"])["id"].to_pylist()
     return np.array([int(i[:16], 16) for i in ids], dtype=np.uint64)
 
 
-def _renumber(store: Store, file: str, used: set[str], repeated: set[int]) -> int:
+def _renumber(store: Store, file: str, wanted: set[int], seen: set[str], taken: _Taken) -> int:
     table = chunkfile.read(store, file)
     ids = table["id"].to_pylist()
     changed = 0
     for i, identity in enumerate(ids):
-        if int(identity[:16], 16) not in repeated:
+        if int(identity[:16], 16) not in wanted:
             continue
-        occurrence = 0
-        while identity in used:
-            occurrence += 1
-            row = table.slice(i, 1).select(["source_key", "content_sha256", "captions"]).to_pylist()[0]
-            identity = record_id(row["source_key"], row["content_sha256"] or "", row["captions"], occurrence)
-        used.add(identity)
-        changed += identity != ids[i]
-        ids[i] = identity
+        if identity not in seen:
+            seen.add(identity)
+            continue
+        row = table.slice(i, 1).select(["source_key", "content_sha256", "captions"]).to_pylist()[0]
+        numbered = (
+            record_id(row["source_key"], row["content_sha256"] or "", row["captions"], n) for n in count(1)
+        )
+        ids[i] = next(candidate for candidate in numbered if candidate not in taken)
+        taken.add(ids[i])
+        changed += 1
     if changed:
         position = table.schema.get_field_index("id")
         table = table.set_column(position, table.schema.field(position), pa.array(ids, pa.string()))

@@ -45,3 +45,28 @@ class Killer(Stage):
                 file.write("x")
             os.kill(os.getpid(), signal.SIGKILL)
         return {"survived": [True for _ in batch["width"]]}
+
+
+class ToldParams(Params):
+    log: str
+    factor: int = 2
+
+
+class Told(Stage):
+    """Writes into a file when it is loaded and how many rows it was given."""
+
+    name = "told"
+    reads = ("pixels", "min_side")
+    writes = {"twice": Column(pa.int64(), "min_side times the factor")}
+    Params = ToldParams
+
+    def load(self) -> None:
+        self._note("load")
+
+    def run(self, batch: Batch) -> Columns:
+        self._note(str(len(batch["pixels"])))
+        return {"twice": [self.params.factor * side for side in batch["min_side"]]}
+
+    def _note(self, text: str) -> None:
+        with Path(self.params.log).open("a") as file:
+            file.write(text + "\n")
