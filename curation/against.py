@@ -5,82 +5,78 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curation import rundir
+from curation.duplicates import Find, fallen_to
 from curation.errors import CurationError
 from curation.manifest import DuplicatesSection
-from curation.neighbours import hamming_pairs
+from curation.neighbours import CosineNeighbours, HammingNeighbours
 from curation.storage import Store
-from curation.table import COMPARED, Scores, unit_vectors
+from curation.table import COMPARED, Scores, room
+
+Ints = NDArray[np.int64]
+Met = tuple[Ints, NDArray[np.float64]]
+"""Rows that the other run already has, and their distance from what it has."""
 
 
 def already_there(
-    scores: Scores,
-    alive: NDArray[np.bool_],
-    section: DuplicatesSection,
-    threshold: float,
-    other: Store,
-    seed: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Alive rows that match a record which `other` kept, and their distance or cosine.
+    mine: Scores, rows: Ints, section: DuplicatesSection, threshold: float, seed: int, other: Store
+) -> Met:
+    """Those of `rows` that match a record which the run `other` kept.
 
-    Raises CurationError when the other run lacks the column or its decision.
+    Raises CurationError where the other run made no decision, or its embeddings come from another model;
+    UsageError where it lacks the column.
     """
     column = COMPARED[section.on]
-    theirs = kept_column(other, column)
-    rows = np.flatnonzero(alive)
-    mine = scores[column].take(pa.array(rows))
-    if section.on in ("bytes", "pixels"):
-        hit = pc.and_(pc.is_valid(mine), pc.is_in(mine, value_set=theirs.drop_null())).to_numpy()
-        return rows[hit], np.zeros(int(hit.sum()))
-    found = (
-        _hamming(mine, theirs, int(threshold)) if section.on == "phash" else _cosine(mine, theirs, threshold)
-    )
-    positions = np.array(sorted(found), dtype=np.int64)
-    return rows[positions], np.array([found[int(p)] for p in positions], dtype=np.float64)
+    theirs, kept = kept_rows(other, column)
+    if section.on == "embedding":
+        return _embeddings(mine, rows, theirs, kept, section.method, threshold, seed)
+    own, known = mine[column].take(pa.array(rows)), theirs[column].take(pa.array(kept)).drop_null()
+    if section.on == "phash":
+        return _hashes(own, known, rows, int(threshold))
+    met = pc.index_in(own, value_set=known, skip_nulls=True).is_valid().to_numpy(zero_copy_only=False)
+    return rows[met], np.zeros(int(met.sum()))
 
 
-def kept_column(other: Store, column: str) -> pa.Array:
-    """The column's values of the records that another run kept."""
-    from curation import rundir
-
+def kept_rows(other: Store, column: str) -> tuple[Scores, Ints]:
+    """Another run's scores, and the rows that it kept."""
     selection = rundir.read_selection(other)
     kept = selection.filter(pc.equal(selection["decision"], "kept"))["id"].combine_chunks()
-    theirs = Scores(other)
-    if column not in theirs.known:
-        raise CurationError(
-            f"{other.root} has no column '{column}' in its scores: run the stage there that writes it"
-        )
-    values = theirs[column].filter(pc.is_in(theirs["id"], value_set=kept))
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    theirs = Scores(other, [column])
+    return theirs, np.flatnonzero(pc.is_in(theirs.ids, value_set=kept).to_numpy(zero_copy_only=False))
 
 
-def _hamming(mine: pa.ChunkedArray, theirs: pa.Array, threshold: int) -> dict[int, float]:
-    valid = np.flatnonzero(pc.is_valid(mine).to_numpy())
-    own = mine.drop_null().to_numpy().astype(np.uint64)
-    known = np.unique(theirs.drop_null().to_numpy(zero_copy_only=False).astype(np.uint64))
-    values, codes = np.unique(own, return_inverse=True)
-    found: dict[int, float] = {int(v): 0.0 for v in np.flatnonzero(np.isin(values, known))}
-    both = np.concatenate([values, known])
-    pairs = hamming_pairs(both, threshold)
-    for left, right, distance in zip(pairs.left, pairs.right, pairs.value, strict=True):
-        if left < len(values) <= right:
-            found[int(left)] = min(found.get(int(left), np.inf), float(distance))
-    return {int(valid[i]): found[int(code)] for i, code in enumerate(codes) if int(code) in found}
+def _hashes(own: pa.Array, known: pa.Array, rows: Ints, threshold: int) -> Met:
+    there = own.is_valid().to_numpy(zero_copy_only=False)
+    theirs = np.unique(known.cast(pa.uint64()).to_numpy(zero_copy_only=False))
+    mine, codes = np.unique(
+        own.drop_null().cast(pa.uint64()).to_numpy(zero_copy_only=False), return_inverse=True
+    )
+    near = HammingNeighbours(np.concatenate([theirs, mine]), threshold).pairs
+    met, distance = _met(near, len(theirs), len(mine))
+    return rows[there][met[codes]], distance[codes][met[codes]]
 
 
-def _cosine(mine: pa.ChunkedArray, theirs: pa.Array, threshold: float) -> dict[int, float]:
-    import faiss
-
-    rows, own = unit_vectors(mine, np.arange(len(mine)))
-    _, known = unit_vectors(theirs, np.arange(len(theirs)))
+def _embeddings(
+    mine: Scores, rows: Ints, theirs: Scores, kept: Ints, method: str, threshold: float, seed: int
+) -> Met:
+    some, own = mine.embeddings(rows)
+    _, known = theirs.embeddings(kept)
     if not len(own) or not len(known):
-        return {}
+        return rows[:0], np.empty(0)
     if own.shape[1] != known.shape[1]:
         raise CurationError(
-            f"embeddings of {own.shape[1]} and {known.shape[1]} dimensions cannot be compared: the runs used different models"
+            f"{theirs.store.root} holds embeddings of {known.shape[1]} dimensions, this run of "
+            f"{own.shape[1]}: they came from different models and cannot be compared"
         )
-    faiss.omp_set_num_threads(1)
-    index = faiss.IndexFlatIP(known.shape[1])
-    index.add(known)
-    cosine, _ = index.search(own, 1)
-    near = np.round(cosine[:, 0].astype(np.float64), 6) >= threshold
-    return {int(rows[i]): float(cosine[i, 0]) for i in np.flatnonzero(near)}
+    both = room(len(known) + len(own), own.shape[1])
+    both[: len(known)], both[len(known) :] = known, own
+    met, distance = _met(CosineNeighbours(both, threshold, method, seed).pairs, len(known), len(own))
+    return some[met], distance[met]
+
+
+def _met(near: Find, known: int, own: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which of `own` items, behind `known` ones, are near one of these; and how near."""
+    fallen = fallen_to(near, np.arange(known), np.arange(known, known + own))
+    met, distance = np.zeros(own, bool), np.zeros(own)
+    met[fallen.rows - known], distance[fallen.rows - known] = True, fallen.distance
+    return met, distance

@@ -1,87 +1,119 @@
 """Of records that are the same, the best stays and each other one names it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.neighbours import Ints, Pairs, hamming_pairs
+from curation.neighbours import Ints, Pairs
+
+Find = Callable[[Ints], Iterator[Pairs]]
+"""Pairs among `rows`, as places in `rows`: a method `pairs` of curation.neighbours."""
+MOST_PAIRS = 20_000_000
+_SMALL = 4096
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """Rows that fall, the kept row that each falls to, and their distance or cosine."""
+    """Rows that fall, the row that each falls to, and their distance."""
 
     rows: Ints
     kept: Ints
-    value: NDArray[np.float64]
+    distance: NDArray[np.float64]
+
+    @classmethod
+    def join(cls, parts: Sequence["Dropped"]) -> "Dropped":
+        rows, kept = (np.concatenate([getattr(p, name) for p in parts]) for name in ("rows", "kept"))
+        return cls(rows, kept, np.concatenate([p.distance for p in parts]))
 
 
-def best_first(rank: Ints, pairs: Pairs) -> Dropped:
-    """Go through the rows from best to worst; one with a kept neighbour falls to the best of these.
+def equal(codes: Ints, order: Ints) -> Dropped:
+    """Rows that share a code (negative: none) fall to the first of them in `order`, at distance 0."""
+    rows = order[codes[order] >= 0]
+    grouped = rows[np.argsort(codes[rows], kind="stable")]
+    first = np.ones(len(grouped), bool)
+    first[1:] = codes[grouped[1:]] != codes[grouped[:-1]]
+    head = grouped[np.maximum.accumulate(np.where(first, np.arange(len(grouped)), 0))]
+    return Dropped(grouped[~first], head[~first], np.zeros(int((~first).sum())))
 
-    rank  0 is best, no two equal. Unlike connected components, no chain A~B~C drops a C that is not near A.
+
+def best_first(find: Find, order: Ints, most_pairs: int = MOST_PAIRS) -> Dropped:
+    """Go through `order`, best first: a row with a kept row near it falls to the nearest of these.
+
+    Unlike connected components, no chain A~B~C drops a C that is not near A. Where there are more pairs than
+    memory should hold, the better half is decided first, and only what it leaves is looked at again.
     """
-    better_left = rank[pairs.left] < rank[pairs.right]
-    better = np.where(better_left, pairs.left, pairs.right)
-    worse = np.where(better_left, pairs.right, pairs.left)
-    order = np.lexsort((rank[better], rank[worse]))
-    fallen: dict[int, tuple[int, float]] = {}
-    for i in order:
-        low, high = int(worse[i]), int(better[i])
-        if low not in fallen and high not in fallen:
-            fallen[low] = (high, float(pairs.value[i]))
-    return _dropped(fallen)
+    held = _held(find(order), most_pairs if len(order) > _SMALL else None)
+    if held is not None:
+        return _resolve(order, held)
+    half = len(order) // 2
+    better = best_first(find, order[:half], most_pairs)
+    kept = order[:half][~np.isin(order[:half], better.rows)]
+    fallen = fallen_to(find, kept, order[half:])
+    rest = order[half:][~np.isin(order[half:], fallen.rows)]
+    return Dropped.join([better, fallen, best_first(find, rest, most_pairs)])
 
 
-def equal_groups(codes: Ints, rank: Ints) -> Dropped:
-    """Rows that share a code (>= 0; negative: no value) fall to the best of them; value 0."""
-    rows = np.flatnonzero(codes >= 0)
-    order = rows[np.lexsort((rank[rows], codes[rows]))]
-    sorted_codes = codes[order]
-    first = np.r_[True, sorted_codes[1:] != sorted_codes[:-1]] if len(order) else np.empty(0, bool)
-    leader = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))] if len(order) else order
-    return Dropped(order[~first], leader[~first], np.zeros(int((~first).sum())))
+def fallen_to(find: Find, kept: Ints, rows: Ints) -> Dropped:
+    """The `rows` that are near one of `kept`, each with the nearest; of equals the first."""
+    nearest = np.full(len(rows), -1, np.int64)
+    distance = np.full(len(rows), np.inf)
+    for pairs in find(np.concatenate([kept, rows])):
+        low, high = np.minimum(pairs.left, pairs.right), np.maximum(pairs.left, pairs.right) - len(kept)
+        across = (low < len(kept)) & (high >= 0)
+        low, high, near = low[across], high[across], pairs.distance[across]
+        best = np.lexsort((low, near, high))
+        best = best[np.diff(high[best], prepend=-1) != 0]
+        low, high, near = low[best], high[best], near[best]
+        closer = (near < distance[high]) | ((near == distance[high]) & (low < nearest[high]))
+        nearest[high[closer]], distance[high[closer]] = low[closer], near[closer]
+    found = nearest >= 0
+    return Dropped(rows[found], kept[nearest[found]], distance[found])
 
 
-def near_hashes(hashes: NDArray[np.uint64], valid: NDArray[np.bool_], rank: Ints, threshold: int) -> Dropped:
-    """Perceptual duplicates: equal hashes are one group first, so that a common hash costs nothing quadratic."""
-    rows = np.flatnonzero(valid)
-    values, codes = np.unique(hashes[rows], return_inverse=True)
-    all_codes = np.full(len(hashes), -1, np.int64)
-    all_codes[rows] = codes
-    equal = equal_groups(all_codes, rank)
-    leader = np.full(len(values), -1, np.int64)
-    heads = np.setdiff1d(rows, equal.rows)
-    leader[all_codes[heads]] = heads
-    near = (
-        best_first(rank[leader], hamming_pairs(values, threshold))
-        if threshold
-        else Dropped(heads[:0], heads[:0], np.empty(0))
-    )
-    fate = {
-        int(leader[row]): (int(leader[kept]), float(value))
-        for row, kept, value in zip(near.rows, near.kept, near.value, strict=True)
-    }
-    fallen = dict(fate)
-    for row, head in zip(equal.rows, equal.kept, strict=True):
-        fallen[int(row)] = fate.get(int(head), (int(head), 0.0))
-    return _dropped(fallen)
+def _held(blocks: Iterable[Pairs], most: int | None) -> list[Pairs] | None:
+    """All blocks, or None when they are more than `most` pairs."""
+    held, total = [], 0
+    for block in blocks:
+        held.append(block)
+        total += len(block.left)
+        if most is not None and total > most:
+            return None
+    return held
 
 
-def _dropped(fallen: dict[int, tuple[int, float]]) -> Dropped:
-    rows = np.array(sorted(fallen), dtype=np.int64)
-    kept = np.array([fallen[int(row)][0] for row in rows], dtype=np.int64)
-    return Dropped(rows, kept, np.array([fallen[int(row)][1] for row in rows], dtype=np.float64))
+def _resolve(order: Ints, held: list[Pairs]) -> Dropped:
+    """Decide the worse row of each pair, in their order: places in `order` are ranks."""
+    if not held:
+        return Dropped(order[:0], order[:0], np.empty(0))
+    left, right = np.concatenate([p.left for p in held]), np.concatenate([p.right for p in held])
+    distance = np.concatenate([p.distance for p in held])
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    by_rank = np.lexsort((low, distance, high))
+    fallen = bytearray(len(order))
+    taken: list[int] = []
+    for block in np.array_split(by_rank, len(by_rank) // _BLOCK + 1):
+        for i, better, worse in zip(block.tolist(), low[block].tolist(), high[block].tolist(), strict=True):
+            if not fallen[worse] and not fallen[better]:
+                fallen[worse] = 1
+                taken.append(i)
+    at = np.array(taken, np.int64)
+    return Dropped(order[high[at]], order[low[at]], distance[at])
 
 
-def ranking(columns: Sequence[tuple[NDArray[np.float64], bool]], ids: NDArray[np.object_]) -> Ints:
-    """Rank of each row, 0 the best: by the columns in order (True: more is better; NaN is worst), then by id."""
-    keys: list[NDArray[np.generic]] = [np.argsort(np.argsort(ids, kind="stable"), kind="stable")]
-    for values, more_is_better in reversed(columns):
-        signed = -values if more_is_better else values
-        keys.append(np.where(np.isnan(signed), np.inf, signed))
-    rank = np.empty(len(ids), np.int64)
-    rank[np.lexsort(keys)] = np.arange(len(ids))
-    return rank
+def hashes_first(find: Find, hashes: NDArray[np.uint64], order: Ints) -> Dropped:
+    """`best_first` for hashes: equal ones fall together, so that a frequent hash costs nothing quadratic."""
+    codes = np.full(len(hashes), -1, np.int64)
+    codes[order] = np.unique(hashes[order], return_inverse=True)[1]
+    same = equal(codes, order)
+    is_head = np.ones(len(hashes), bool)
+    is_head[same.rows] = False
+    heads = order[is_head[order]]
+    near = best_first(find, heads)
+    fate = np.arange(len(hashes))
+    fate[near.rows] = near.kept
+    distance = np.zeros(len(hashes))
+    distance[near.rows] = near.distance
+    return Dropped.join([near, Dropped(same.rows, fate[same.kept], distance[same.kept])])

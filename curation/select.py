@@ -1,8 +1,12 @@
-"""The decision: every record kept, dropped or quarantined, once, with its reason. Loads no model."""
+"""The decision: every record kept, dropped or quarantined, once, with its reason. Loads no model.
 
-import re
+A record meets, in this order: the gates of `score:`, and with each stage its errors; `select: keep`; what
+cannot be encoded; `duplicates`, in their order; `caps`; `sample`. The first that takes it is its reason.
+Nothing depends on the order of files or rows, nor on earlier decisions.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,64 +16,20 @@ from numpy.typing import NDArray
 
 from curation.against import already_there
 from curation.buckets import unencodable
-from curation.duplicates import Dropped, best_first, equal_groups, near_hashes, ranking
-from curation.errors import CurationError
+from curation.duplicates import Dropped, best_first, equal, hashes_first
+from curation.errors import CurationError, UsageError
 from curation.expression import Expression, parse
-from curation.manifest import CapSection, DuplicatesSection, EncodeSection, Manifest
-from curation.neighbours import cosine_pairs
-from curation.predicates import as_array
+from curation.fates import Fates
+from curation.manifest import CapSection, DuplicatesSection, Manifest
+from curation.neighbours import CosineNeighbours, HammingNeighbours
 from curation.storage import Store
-from curation.table import COMPARED, Scores, codes_of, unit_vectors
+from curation.table import COMPARED, Scores, codes_of
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("decision", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("value", pa.float64()),
-        ("threshold", pa.float64()),
-        ("duplicate_of", pa.string()),
-        ("error", pa.string()),
-    ]
-)
 Gate = tuple[str, str | None, str | None]
+Ints = NDArray[np.int64]
+Say = Callable[[str], None]
 DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "embedding": 0.95}
-
-
-@dataclass
-class Decision:
-    """The fate of each row while the decision is being made; `alive` rows have met nothing yet."""
-
-    alive: NDArray[np.bool_]
-    quarantined: NDArray[np.bool_]
-    steps: list[tuple[str, str]] = field(default_factory=list)
-    step: NDArray[np.int32] = field(init=False)
-    value: NDArray[np.float64] = field(init=False)
-    threshold: NDArray[np.float64] = field(init=False)
-    kept_instead: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        rows = len(self.alive)
-        self.step = np.full(rows, -1, np.int32)
-        self.value, self.threshold = np.full(rows, np.nan), np.full(rows, np.nan)
-        self.kept_instead = np.full(rows, -1, np.int64)
-
-    def drop(
-        self,
-        rows: NDArray[np.int64],
-        stage: str,
-        reason: str,
-        value: NDArray[np.float64] | float = np.nan,
-        threshold: NDArray[np.float64] | float = np.nan,
-    ) -> None:
-        """Rows (all alive until now) fall here."""
-        if not len(rows):
-            return
-        self.steps.append((stage, reason))
-        self.step[rows] = len(self.steps) - 1
-        self.value[rows], self.threshold[rows] = value, threshold
-        self.alive[rows] = False
+_SIZE = ("width", "height", "content_box")
 
 
 def decide(
@@ -77,228 +37,205 @@ def decide(
     manifest: Manifest,
     gates: Sequence[Gate],
     failed: Mapping[str, str],
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> pa.Table:
     """Decide every record of scores/.
 
     gates   (stage, keep, when) in the order of `score:`
-    failed  ids that could not be encoded -> the sentence why; they are quarantined
-    say     told the recall of a semantic search on planted pairs
+    failed  ids that could not be encoded -> the sentence why; they are quarantined, and nothing falls to them
+    say     told the recall of a search for near embeddings on planted pairs
 
-    Returns the rows of selection.parquet sorted by id. Raises CurationError when a row lacks the scores of a
-    stage that it now reaches, UsageError for an unknown column.
+    Returns the rows of selection.parquet (`curation.fates.SCHEMA`) sorted by id. Raises CurationError when a
+    row lacks the scores of a stage that it now reaches, UsageError for an unknown column.
     """
-    scores = Scores(store)
-    scores.load(_columns(manifest, gates))
-    ids = np.array(scores["id"].to_pylist(), dtype=object)
-    has_error = pc.is_valid(scores["error"]).to_numpy() if scores.rows else np.empty(0, bool)
-    unencoded = np.isin(ids, list(failed)) if failed else np.zeros(scores.rows, bool)
-    decision = Decision(~(has_error | unencoded), has_error | unencoded)
-    for gate in gates:
-        _apply_gate(scores, decision, gate)
-    for text in manifest.select.keep:
-        _apply(scores, decision, parse(text, "select.keep"), "select")
-    if manifest.encode:
-        _unencodable(scores, decision, manifest.encode)
+    scores = Scores(store, _columns(manifest, gates), optional=_SIZE)
+    fates = Fates(scores.rows)
+    _apply_gates(scores, fates, gates)
+    for i, text in enumerate(manifest.select.keep):
+        _apply(scores, fates, parse(text, f"select.keep.{i}"), "select", fates.alive())
+    _drop_small(scores, fates, manifest)
+    _quarantine_failed(scores, fates, failed)
     for section in manifest.select.duplicates:
-        _duplicates(scores, decision, section, ids, manifest.seed, say)
+        _drop_duplicates(_Duplicates(scores, section, manifest.seed, say), fates)
     for cap in manifest.select.caps:
-        _cap(scores, decision, cap, ids)
+        _drop_over_cap(scores, fates, cap)
     if manifest.select.sample is not None:
-        _sample(decision, manifest.select.sample, ids, manifest.seed)
-    return _table(scores, decision, ids, failed)
+        _drop_outside_sample(scores, fates, manifest.select.sample, manifest.seed)
+    return fates.table(scores.ids)
 
 
 def _columns(manifest: Manifest, gates: Sequence[Gate]) -> set[str]:
-    """Everything the decision will read, so that the files are read once; embeddings only where they are compared."""
+    """Everything the decision will read, so that the files are read once."""
     texts = [text for _, keep, when in gates for text in (keep, when) if text] + list(manifest.select.keep)
-    names = {name for text in texts for name in parse(text).names} | {"id", "error", "error_stage", "scored"}
+    names = {name for text in texts for name in parse(text).names} | {"error", "error_stage", "scored"}
     for section in manifest.select.duplicates:
-        names |= {COMPARED[section.on], "width", "height"} | {key.lstrip("-") for key in section.prefer}
+        names |= {COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)}
     for cap in manifest.select.caps:
-        names |= {cap.by} | {key.lstrip("-") for key in cap.prefer}
-    if manifest.encode and not manifest.encode.upscale:
-        names |= {"width", "height", "content_box"}
+        names |= {cap.by, *(key.lstrip("-") for key in cap.prefer)}
     return names
 
 
-def _apply_gate(scores: Scores, decision: Decision, gate: Gate) -> None:
-    stage, keep, when = gate
-    concerned = decision.alive.copy()
-    if when:
-        condition = parse(when, f"condition of {stage}")
-        concerned &= condition.evaluate({name: scores[name] for name in condition.names})
-    missing = int((concerned & ~scores.scored(stage)).sum())
+def _apply_gates(scores: Scores, fates: Fates, gates: Sequence[Gate]) -> None:
+    """A stage's errors are met where it stands: a tighter gate before it hides them, as in a fresh run."""
+    stages = [stage for stage, _, _ in gates]
+    errors = np.flatnonzero(scores["error"].is_valid().to_numpy(zero_copy_only=False))
+    at = np.array(scores["error_stage"].take(pa.array(errors)).fill_null("source").to_pylist(), object)
+    for stage in dict.fromkeys(at):
+        if stage not in stages:
+            _quarantine(scores, fates, errors[at == stage], stage)
+    scored, missing = scores.scored(), {}
+    for stage, keep, when in gates:
+        _quarantine(scores, fates, errors[at == stage], stage)
+        rows = fates.alive()
+        if when:
+            condition = parse(when, f"condition of {stage}")
+            rows = rows[condition.evaluate(scores.columns(condition.names, rows))]
+        has_cells = scored[stage][rows] if stage in scored else np.zeros(len(rows), bool)
+        if not has_cells.all():
+            missing[stage] = int((~has_cells).sum())
+            fates.is_alive[rows[~has_cells]] = False
+        if keep:
+            _apply(scores, fates, parse(keep, f"gate of {stage}"), stage, rows[has_cells])
     if missing:
-        raise CurationError(
-            f"{missing:,} records reach the stage '{stage}' under these gates, but were never scored by it; "
-            f"`curate run` computes just the missing scores"
-        )
-    if keep:
-        _apply(scores, decision, parse(keep, f"gate of {stage}"), stage, concerned)
+        raise CurationError(_missing(missing))
 
 
-def _apply(
-    scores: Scores,
-    decision: Decision,
-    expression: Expression,
-    stage: str,
-    concerned: NDArray[np.bool_] | None = None,
-) -> None:
-    """Drop the alive rows (among those concerned) for which the expression does not certainly hold."""
-    judged = np.flatnonzero(decision.alive if concerned is None else decision.alive & concerned)
-    columns = {name: as_array(scores[name]).take(pa.array(judged)) for name in expression.names}
-    verdict = expression.explain(columns)
+def _missing(missing: Mapping[str, int]) -> str:
+    which = ", ".join(f"{count:,} by '{stage}'" for stage, count in missing.items())
+    return (
+        f"under these gates records reach stages that never scored them ({which}): "
+        f"`curate run` computes just the missing scores"
+    )
+
+
+def _quarantine(scores: Scores, fates: Fates, rows: Ints, stage: str) -> None:
+    rows = rows[fates.is_alive[rows]]
+    fates.quarantine(rows, stage, scores["error"].take(pa.array(rows)).to_pylist())
+
+
+def _apply(scores: Scores, fates: Fates, expression: Expression, stage: str, rows: Ints) -> None:
+    """Drop those of `rows` for which the expression is not true; a percentile in it is over `rows`."""
+    verdict = expression.explain(scores.columns(expression.names, rows))
     for code, reason in enumerate(verdict.reasons):
         at = np.flatnonzero(verdict.code == code)
-        decision.drop(judged[at], stage, reason, verdict.value[at], verdict.threshold[at])
+        fates.drop(rows[at], stage, reason, verdict.value[at], verdict.threshold[at])
 
 
-def _unencodable(scores: Scores, decision: Decision, encode: EncodeSection) -> None:
-    if encode.upscale:
+def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
+    """Records that only enlarging could bring to their bucket's size, where the manifest forbids that."""
+    encode = manifest.encode
+    if encode is None or encode.upscale or not {"width", "height"} <= scores.known:
         return
-    boxes = scores["content_box"].to_pylist() if "content_box" in scores.known else [None] * scores.rows
-    width, height = scores.numbers("width"), scores.numbers("height")
-    reasons: dict[str, list[int]] = {}
-    for i in np.flatnonzero(decision.alive):
-        if reason := unencodable(int(width[i]), int(height[i]), boxes[i], encode):
-            reasons.setdefault(reason, []).append(int(i))
-    for reason, rows in sorted(reasons.items()):
-        decision.drop(np.array(rows), "encode", reason)
+    rows = fates.alive()
+    taken = pa.array(rows)
+    width, height = (scores[name].take(taken).to_pylist() for name in ("width", "height"))
+    boxes = (
+        scores["content_box"].take(taken).to_pylist() if "content_box" in scores.known else [None] * len(rows)
+    )
+    small: dict[str, list[int]] = {}
+    for row, w, h, box in zip(rows.tolist(), width, height, boxes, strict=True):
+        if w and h and (reason := unencodable(w, h, box, encode)):
+            small.setdefault(reason, []).append(row)
+    for reason, at in sorted(small.items()):
+        fates.drop(np.array(at), "encode", reason)
 
 
-def _duplicates(
-    scores: Scores,
-    decision: Decision,
-    section: DuplicatesSection,
-    ids: NDArray[np.object_],
-    seed: int,
-    say: Callable[[str], None],
-) -> None:
-    threshold = DEFAULT_THRESHOLD[section.on] if section.threshold is None else section.threshold
+def _quarantine_failed(scores: Scores, fates: Fates, failed: Mapping[str, str]) -> None:
+    """Before duplicates, so that the next best stays; after the percentiles, which they must not move."""
+    if not failed:
+        return
+    places = pc.index_in(pa.array(sorted(failed), pa.string()), value_set=scores.ids).drop_null().to_numpy()
+    rows = places[fates.is_alive[places]].astype(np.int64)
+    fates.quarantine(
+        rows, "encode", [failed[identity] for identity in scores.ids.take(pa.array(rows)).to_pylist()]
+    )
+
+
+@dataclass(frozen=True)
+class _Duplicates:
+    """One section of `duplicates:`, ready to be applied."""
+
+    scores: Scores
+    section: DuplicatesSection
+    seed: int
+    say: Say
+
+    @property
+    def threshold(self) -> float:
+        given = self.section.threshold
+        return DEFAULT_THRESHOLD[self.section.on] if given is None else given
+
+    def value(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the ledger shows: bits, or the cosine."""
+        return np.round(1 - distance, 6) if self.section.on == "embedding" else distance
+
+    def within(self, rows: Ints) -> Dropped:
+        """Duplicates among `rows`."""
+        order = self.scores.ranked(self.section.prefer, rows)
+        if self.section.on == "embedding":
+            return self._embeddings(order)
+        column = self.scores[COMPARED[self.section.on]]
+        if self.section.on != "phash":
+            return equal(codes_of(column), order)
+        there = column.is_valid().to_numpy(zero_copy_only=False)
+        hashes = column.cast(pa.uint64()).fill_null(0).to_numpy(zero_copy_only=False)
+        return hashes_first(HammingNeighbours(hashes, int(self.threshold)).pairs, hashes, order[there[order]])
+
+    def _embeddings(self, order: Ints) -> Dropped:
+        rows, vectors = self.scores.embeddings(np.sort(order))
+        near = CosineNeighbours(vectors, self.threshold, self.section.method, self.seed)
+        has_vector = np.full(self.scores.rows, -1, np.int64)
+        has_vector[rows] = np.arange(len(rows))
+        found = best_first(near.pairs, has_vector[order][has_vector[order] >= 0])
+        how = "all pairs" if near.clusters is None else f"{near.clusters.count:,} clusters"
+        self.say(
+            f"near embeddings: {len(found.rows):,} of {len(rows):,} records fall to a better one "
+            f"({how} compared, {near.recall:.1%} of planted pairs found)"
+        )
+        return Dropped(rows[found.rows], rows[found.kept], found.distance)
+
+
+def _drop_duplicates(duplicates: _Duplicates, fates: Fates) -> None:
+    section, threshold = duplicates.section, duplicates.threshold
     for other in section.against:
-        rows, value = already_there(scores, decision.alive, section, threshold, Store(other), seed)
-        decision.drop(rows, "duplicates", f"{section.on}: already in {other}", value, threshold)
-    alive = np.flatnonzero(decision.alive)
-    rank = _rank(scores, section.prefer, ids, alive)
-    found = _groups(scores, section, threshold, alive, rank, seed, say)
-    rows = alive[found.rows]
-    decision.kept_instead[rows] = alive[found.kept]
-    decision.drop(rows, "duplicates", section.on, found.value, threshold)
-
-
-def _groups(
-    scores: Scores,
-    section: DuplicatesSection,
-    threshold: float,
-    alive: NDArray[np.int64],
-    rank: NDArray[np.int64],
-    seed: int,
-    say: Callable[[str], None],
-) -> Dropped:
-    """Duplicates among the alive rows; row numbers count within `alive`."""
-    column = scores[COMPARED[section.on]]
-    if section.on in ("bytes", "pixels"):
-        return equal_groups(codes_of(column)[alive], rank)
-    if section.on == "phash":
-        valid = (
-            pc.is_valid(column).to_numpy(zero_copy_only=False)[alive]
-            if isinstance(column, pa.Array)
-            else pc.is_valid(column).to_numpy()[alive]
+        rows, distance = already_there(
+            duplicates.scores, fates.alive(), section, threshold, duplicates.seed, Store(other)
         )
-        filled = column.cast(pa.uint64()).fill_null(0)
-        return near_hashes(filled.to_numpy()[alive], valid, rank, int(threshold))
-    rows, vectors = unit_vectors(column, alive)
-    pairs, recall = cosine_pairs(vectors, threshold, section.method, seed)
-    say(f"embedding duplicates: {recall:.1%} of planted pairs found among {len(rows):,} records")
-    found = best_first(rank[rows], pairs)
-    return Dropped(rows[found.rows], rows[found.kept], found.value)
-
-
-def _rank(
-    scores: Scores, prefer: Sequence[str], ids: NDArray[np.object_], rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Best first by `prefer`, then by area, then by id."""
-    keys = [(scores.numbers(key.lstrip("-"))[rows], not key.startswith("-")) for key in prefer]
-    if {"width", "height"} <= scores.known:
-        keys.append(((scores.numbers("width") * scores.numbers("height"))[rows], True))
-    return ranking(keys, ids[rows])
-
-
-def _cap(scores: Scores, decision: Decision, cap: CapSection, ids: NDArray[np.object_]) -> None:
-    alive = np.flatnonzero(decision.alive)
-    column = scores[cap.by]
-    codes = codes_of(column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column))[alive]
-    order = np.lexsort((_rank(scores, cap.prefer, ids, alive), codes))
-    sorted_codes = codes[order]
-    starts = (
-        np.flatnonzero(np.r_[True, sorted_codes[1:] != sorted_codes[:-1]])
-        if len(order)
-        else np.empty(0, np.int64)
-    )
-    place = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    over = place >= cap.most
-    decision.drop(
-        alive[order[over]],
-        "caps",
-        f"{cap.by}: more than {cap.most}",
-        (place[over] + 1).astype(np.float64),
-        float(cap.most),
-    )
-
-
-def _sample(decision: Decision, sample: float, ids: NDArray[np.object_], seed: int) -> None:
-    """Keep the records whose hash of seed and id is smallest: adding records moves few others."""
-    alive = np.flatnonzero(decision.alive)
-    draw = np.array(
-        [xxhash.xxh3_64_intdigest(f"{seed}:{identity}".encode()) for identity in ids[alive]], dtype=np.uint64
-    )
-    count = round(sample * len(alive)) if sample < 1 else int(sample)
-    decision.drop(
-        alive[np.argsort(draw, kind="stable")[count:]], "sample", f"not among the sample of {sample}"
-    )
-
-
-_NUMBERS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\d[\d.,x]*")
-
-
-def error_class(error: str) -> str:
-    """An error without what differs from record to record (names, paths, numbers), for counting: at most 80 characters."""
-    short = error.split(": it ")[0] if error.startswith("not a picture") else error
-    return " ".join(_NUMBERS.sub("…", short).split())[:80].strip(" :;,")
-
-
-def _table(
-    scores: Scores, decision: Decision, ids: NDArray[np.object_], failed: Mapping[str, str]
-) -> pa.Table:
-    rows = scores.rows
-    stage: list[str | None] = [None] * rows
-    reason: list[str | None] = [None] * rows
-    error: list[str | None] = [None] * rows
-    names = [None, *decision.steps]
-    for i in np.flatnonzero(decision.step >= 0):
-        stage[i], reason[i] = names[decision.step[i] + 1] or (None, None)
-    bad = np.flatnonzero(decision.quarantined)
-    if len(bad):
-        taken = pa.array(bad)
-        errors, stages = (
-            scores["error"].take(taken).to_pylist(),
-            scores["error_stage"].cast(pa.string()).take(taken).to_pylist(),
+        fates.drop(
+            rows, "duplicates", f"{section.on}: already in {other}", duplicates.value(distance), threshold
         )
-        for i, text, where in zip(bad, errors, stages, strict=True):
-            error[i] = text if text is not None else failed[str(ids[i])]
-            stage[i], reason[i] = where if text is not None else "encode", error_class(error[i] or "")
-    word = np.where(decision.quarantined, "quarantined", np.where(decision.alive, "kept", "dropped"))
-    duplicate = [ids[kept] if kept >= 0 else None for kept in decision.kept_instead]
-    columns = [
-        pa.array(ids, pa.string()),
-        pa.array(word, pa.string()),
-        pa.array(stage, pa.string()),
-        pa.array(reason, pa.string()),
-        pa.array(decision.value, from_pandas=True),
-        pa.array(decision.threshold, from_pandas=True),
-        pa.array(duplicate, pa.string()),
-        pa.array(error, pa.string()),
-    ]
-    table = pa.table(columns, schema=SCHEMA)
-    return table.take(pc.sort_indices(table["id"])).combine_chunks()
+    found = duplicates.within(fates.alive())
+    fates.drop_duplicates(found.rows, found.kept, section.on, duplicates.value(found.distance), threshold)
+
+
+def _drop_over_cap(scores: Scores, fates: Fates, cap: CapSection) -> None:
+    """Of the records that share a value only the best stay; those without one share its absence."""
+    order = scores.ranked(cap.prefer, fates.alive())
+    codes = codes_of(scores[cap.by])
+    grouped = order[np.argsort(codes[order], kind="stable")]
+    starts = np.flatnonzero(np.diff(codes[grouped], prepend=-2))
+    place = np.arange(len(grouped)) - np.repeat(starts, np.diff(starts, append=len(grouped))) + 1
+    over = place > cap.most
+    fates.drop(
+        grouped[over], "caps", f"{cap.by}: more than {cap.most}", place[over].astype(np.float64), cap.most
+    )
+
+
+def _drop_outside_sample(scores: Scores, fates: Fates, sample: float, seed: int) -> None:
+    """Keep the records with the smallest hash of seed and id: more records in the corpus move few others.
+
+    A whole number keeps so many, a fraction keeps each record whose hash, in [0, 1), lies below it.
+    """
+    if sample <= 0 or (isinstance(sample, float) and sample > 1):
+        raise UsageError(f"select.sample is a number of records or a share up to 1, not {sample}")
+    rows = fates.alive()
+    draws = (
+        xxhash.xxh3_64_intdigest(f"{seed}:{identity}".encode())
+        for identity in scores.ids.take(pa.array(rows)).to_pylist()
+    )
+    draw = np.fromiter(draws, np.uint64, len(rows)) / 2.0**64
+    threshold = sample
+    if isinstance(sample, int):
+        threshold = 1.0 if sample >= len(rows) else float(np.sort(draw)[sample])
+    out = draw >= threshold
+    fates.drop(rows[out], "sample", f"not in the sample of {sample}", draw[out], threshold)

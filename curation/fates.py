@@ -1,0 +1,97 @@
+"""What becomes of each record, and the rows of selection.parquet that say so."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("decision", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("value", pa.float64()),
+        ("threshold", pa.float64()),
+        ("duplicate_of", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+_KEPT = ("kept", None, None)
+
+
+class Fates:
+    """The fate of each row while the decision is being made; `is_alive` rows have met nothing yet."""
+
+    def __init__(self, rows: int) -> None:
+        self.is_alive = np.ones(rows, bool)
+        self._fates: dict[tuple[str, str | None, str | None], int] = {_KEPT: 0}
+        self._fate = np.zeros(rows, np.int32)
+        self._value, self._threshold = np.full(rows, np.nan), np.full(rows, np.nan)
+        self._kept_instead = np.full(rows, -1, np.int64)
+        self._errors: dict[int, str] = {}
+
+    def alive(self) -> Ints:
+        return np.flatnonzero(self.is_alive)
+
+    def drop(
+        self,
+        rows: Ints,
+        stage: str,
+        reason: str,
+        value: Floats | float = np.nan,
+        threshold: Floats | float = np.nan,
+    ) -> None:
+        """Rows (all alive until now) fall here."""
+        if len(rows):
+            self._fate[rows] = self._fates.setdefault(("dropped", stage, reason), len(self._fates))
+            self._value[rows], self._threshold[rows] = value, threshold
+            self.is_alive[rows] = False
+
+    def drop_duplicates(self, rows: Ints, kept: Ints, reason: str, value: Floats, threshold: float) -> None:
+        """Rows fall because of a better one; where that falls to a still better one later, they name the last."""
+        self._kept_instead[rows] = kept
+        self.drop(rows, "duplicates", reason, value, threshold)
+
+    def quarantine(self, rows: Ints, stage: str, errors: Sequence[str]) -> None:
+        """Rows in which something failed, each with its sentence."""
+        for row, error in zip(rows.tolist(), errors, strict=True):
+            fate = ("quarantined", stage, error_class(error))
+            self._fate[row] = self._fates.setdefault(fate, len(self._fates))
+            self._errors[row] = error
+        self.is_alive[rows] = False
+
+    def table(self, ids: pa.Array) -> pa.Table:
+        """The rows of selection.parquet, in the order of the ids."""
+        codes = pa.array(self._fate)
+        words = [pa.array(column, pa.string()).take(codes) for column in zip(*self._fates, strict=True)]
+        instead = _last(self._kept_instead)
+        twins = ids.take(pa.array(instead, mask=instead < 0))
+        numbers = [pa.array(column, from_pandas=True) for column in (self._value, self._threshold)]
+        errors = np.full(len(ids), None, object)
+        errors[list(self._errors)] = list(self._errors.values())
+        return pa.table([ids, *words, *numbers, twins, pa.array(errors, pa.string())], schema=SCHEMA)
+
+
+def _last(links: Ints) -> Ints:
+    """The end of each row's chain of links; -1 for none."""
+    while len(further := np.flatnonzero((links >= 0) & (links[links] >= 0))):
+        links[further] = links[links[further]]
+    return links
+
+
+_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\b(?!\d{3}\b)\d[\d.,x]*")
+
+
+def error_class(error: str) -> str:
+    """An error without what differs from record to record, for counting: at most 80 characters, never empty.
+
+    Quotations, paths and numbers go; numbers of three digits, such as HTTP's, stay.
+    """
+    first = error.split(": it ")[0] if error.startswith("not a picture") else error
+    return " ".join(_PARTICULAR.sub("…", first).split())[:80].strip(" :;,") or "unknown error"
