@@ -104,7 +104,8 @@ def _resolve(order: Ints, held: list[Pairs]) -> Dropped:
 
 
 def hashes_first(find: Find, hashes: NDArray[np.uint64], order: Ints) -> Dropped:
-    """`best_first` for hashes: equal ones fall together, so that a frequent hash costs nothing quadratic."""
+    """`best_first` for hashes: equal ones share the fate of their best, so that a frequent hash costs nothing
+    quadratic. The same rows fall; one of equals may name another kept row than its very nearest."""
     codes = np.full(len(hashes), -1, np.int64)
     codes[order] = np.unique(hashes[order], return_inverse=True)[1]
     same = equal(codes, order)

@@ -1,6 +1,7 @@
 """Columns of a whole run's scores, in the order of the ids: what a decision looks at."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -151,27 +152,26 @@ class Scores:
         Read file by file; many of them lie in a temporary file, not in memory. Raises CurationError where
         their lengths differ: they came from different models.
         """
-        wanted = np.zeros(self.rows, bool)
-        wanted[self._order[rows]] = True
-        found, vectors, start = np.zeros(self.rows, bool), None, 0
-        filled = 0
+        places = np.full(self.rows, -1, np.int64)
+        places[self._order[rows]] = np.arange(len(rows))
+        found, vectors, start = np.zeros(len(rows), bool), None, 0
         for column in self._embedding_columns():
-            here = np.flatnonzero(wanted[start : start + len(column)])
-            some, block = _vectors(column.take(pa.array(here)))
-            if len(some):
-                vectors = room(len(rows), block.shape[1]) if vectors is None else vectors
-                if block.shape[1] != vectors.shape[1]:
-                    raise CurationError(
-                        f"{self.store.root}/scores holds embeddings of {vectors.shape[1]} and of "
-                        f"{block.shape[1]} dimensions: they came from different models and cannot be compared"
-                    )
-                found[start + here[some]] = True
-                vectors[filled : filled + len(some)] = block
-                filled += len(some)
+            here = places[start : start + len(column)]
             start += len(column)
+            some, block = _vectors(column.take(pa.array(np.flatnonzero(here >= 0))))
+            if not len(some):
+                continue
+            vectors = room(len(rows), block.shape[1]) if vectors is None else vectors
+            if block.shape[1] != vectors.shape[1]:
+                raise CurationError(
+                    f"{self.store.root}/scores holds embeddings of {vectors.shape[1]} and of {block.shape[1]} "
+                    f"dimensions: they came from different models and cannot be compared"
+                )
+            at = here[here >= 0][some]
+            vectors[at], found[at] = block, True
         if vectors is None:
             return rows[:0], np.empty((0, 1), np.float16)
-        return self._in_order(rows, found, vectors[:filled])
+        return rows[found], _closed_up(vectors, np.flatnonzero(found))
 
     def _embedding_columns(self) -> Iterator[pa.Array]:
         for name in self._files:
@@ -179,17 +179,13 @@ class Scores:
             there = "embedding" in table.column_names
             yield as_array(table["embedding"]) if there else pa.nulls(table.num_rows)
 
-    def _in_order(
-        self, rows: NDArray[np.int64], found: NDArray[np.bool_], vectors: NDArray[np.float16]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """The vectors, read in the order of the files, in that of `rows`."""
-        position = np.cumsum(found) - 1
-        some = rows[found[self._order[rows]]]
-        places = position[self._order[some]]
-        out = room(len(some), vectors.shape[1])
-        for low, high in pairwise([*range(0, len(some), 65536), len(some)]):
-            out[low:high] = vectors[places[low:high]]
-        return some, out
+
+def _closed_up(vectors: NDArray[np.float16], places: NDArray[np.int64]) -> NDArray[np.float16]:
+    """The vectors at `places` (ascending), moved to the front in place: a second copy might not fit."""
+    if len(places) < len(vectors):
+        for low, high in pairwise([*range(0, len(places), 65536), len(places)]):
+            vectors[low:high] = vectors[places[low:high]]
+    return vectors[: len(places)]
 
 
 def _stored(name: str) -> str:
@@ -201,11 +197,19 @@ def _equal_to_next(ids: pa.Array) -> NDArray[np.bool_]:
 
 
 def room(rows: int, size: int) -> NDArray[np.float16]:
-    """float16 [rows, size], in a file that is gone with it when it is large."""
-    if rows * size * 2 <= IN_MEMORY:
+    """float16 [rows, size], in a file that goes with it where it is large. Raises CurationError on a full disk."""
+    needed = rows * size * 2
+    if needed <= IN_MEMORY:
         return np.empty((rows, size), np.float16)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float16, "w+", shape=(rows, size))
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, needed)  # a hole on a full disk would be a crash later
+            return np.memmap(file, np.float16, "r+", shape=(rows, size))
+    except OSError as error:
+        raise CurationError(
+            f"{tempfile.gettempdir()} has no room for {needed / 1e9:.1f} GB of embeddings ({error.strerror}); "
+            f"TMPDIR names another folder"
+        ) from error
 
 
 def _vectors(column: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.float16]]:

@@ -8,7 +8,7 @@ from helpers.scores import write_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import rundir
+from curation import rundir, table
 from curation.errors import CurationError, UsageError
 from curation.fates import SCHEMA, error_class
 from curation.manifest import Manifest
@@ -27,9 +27,10 @@ def rows(
     store: Store, made: Manifest, gates: list[Gate] = GATES, **options: Any
 ) -> dict[str, dict[str, Any]]:
     """id -> what selection.parquet says of it, nulls left out."""
-    table = decide(store, made, gates, options.pop("failed", {}), **options)
-    assert table.schema == SCHEMA and table["id"].to_pylist() == sorted(set(table["id"].to_pylist()))
-    return {row.pop("id"): {k: v for k, v in row.items() if v is not None} for row in table.to_pylist()}
+    decided = decide(store, made, gates, options.pop("failed", {}), **options)
+    ids = decided["id"].to_pylist()
+    assert decided.schema == SCHEMA and ids == sorted(set(ids))
+    return {row.pop("id"): {k: v for k, v in row.items() if v is not None} for row in decided.to_pylist()}
 
 
 def kept(decided: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -374,3 +375,13 @@ def check_duplicate(row: Mapping[str, Any], one: Mapping[str, Any], other: Mappi
         a, b = (np.array(record["embedding"] or (1, 1, 1)) for record in (one, other))
         cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
         assert row["value"] == pytest.approx(cosine, abs=1e-5) and row["value"] >= 0.99
+
+
+def test_many_embeddings_are_laid_out_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = list(np.random.default_rng(0).standard_normal((40, 8)))
+    vectors[7], vectors[3] = vectors[30], None  # type: ignore[call-overload]
+    store = write_scores(tmp_path, files=3, order=list(range(39, -1, -1)), embedding=vectors)
+    made = manifest(duplicates={"on": "embedding"})
+    in_memory = rows(store, made)
+    monkeypatch.setattr(table, "IN_MEMORY", 0)
+    assert rows(store, made) == in_memory and in_memory["r030"]["duplicate_of"] == "r007"
