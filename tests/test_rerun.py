@@ -16,7 +16,7 @@ RECORDS = 20
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     """20 records: widths 96, 104, 112, 120, 128 in turn, all 80 px high but every fifth, which is 60."""
-    odd = {i: (96, 60) for i in range(0, RECORDS, 5)}
+    odd = dict.fromkeys(range(0, RECORDS, 5), (96, 60))
     table = write_corpus(tmp_path / "corpus", RECORDS, odd)
     path = tmp_path / "manifest.yaml"
     path.write_text(

@@ -1,76 +1,148 @@
-"""Production VAEs: diffusers' AutoencoderKL from a folder or the hub."""
+"""Production VAEs: diffusers' AutoencoderKL (SD, SDXL, SD3, Flux) from a folder or the hub."""
 
 import hashlib
+import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.errors import CurationError
 from curation.models.hub import hub_problem
+from curation.models.packaged import sha256
 from curation.models.registry import ModelInfo
 from curation.models.torchvision_mend import mend
+from curation.stage import sentence
 
+CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-class DiffusersVae:
-    """The role vae. `argument`: a folder with config.json and safetensors, or a hub id such as stabilityai/sdxl-vae.
+@dataclass(frozen=True)
+class Place:
+    """Where the weights are: a folder, or a hub repository and the subfolder of a pipeline in it."""
 
-    Runs in fp32: SDXL's VAE overflows in fp16, and a cache is made once. scaling_factor and shift_factor become
-    per-channel latents_mean (shift) and latents_std (1 / scaling), as Flux and SDXL define them.
+    folder: Path | None
+    repository: str = ""
+    subfolder: str = ""
+
+    @classmethod
+    def parse(cls, argument: str) -> "Place":
+        """`/models/vae`, `stabilityai/sdxl-vae`, `black-forest-labs/FLUX.1-schnell/vae`; what exists here is a folder."""
+        if Path(argument).is_dir() or argument.startswith((".", "/", "~")):
+            return cls(Path(argument).expanduser())
+        owner, _, rest = argument.partition("/")
+        name, _, subfolder = rest.partition("/")
+        return cls(None, f"{owner}/{name}" if name else owner, subfolder)
+
+    @property
+    def weights(self) -> str:
+        """The weights' path within the repository."""
+        return f"{self.subfolder}/{WEIGHTS}" if self.subfolder else WEIGHTS
+
+    def commit(self) -> str:
+        """The commit that the repository's main branch stands for here: the cached one, otherwise the hub's."""
+        from huggingface_hub import HfApi, try_to_load_from_cache
+
+        cached = try_to_load_from_cache(self.repository, self.weights)
+        if isinstance(cached, str):
+            return Path(cached).relative_to(Path(cached).parents[1 + self.weights.count("/")]).parts[0]
+        return str(HfApi().model_info(self.repository, timeout=10).sha)
+
+
+class DiffusersVae:
+    """The role vae. `argument`: a folder with config.json and safetensors, or a hub id, with `/vae` for a pipeline's.
+
+    Runs in fp32 whatever `force_upcast` says: SDXL's VAE overflows in fp16, and a cache is made once. With
+    scaling_factor s and shift_factor h the model's normalised latent is (z - h) * s, so latents_mean is h and
+    latents_std is 1 / s in every channel; where the config has statistics per channel, they are used.
     """
 
-    def __init__(self, argument: str, device: str = "cpu") -> None:
-        mend()
-        import torch
-        from diffusers import AutoencoderKL
+    @classmethod
+    def describe(cls, argument: str) -> ModelInfo:
+        """For a folder the hash of its config and weights; for a hub id that of the commit, downloaded or not."""
+        if not argument:
+            return ModelInfo(
+                "diffusers:", "", "it names no weights; say diffusers:FOLDER or diffusers:HUB/ID"
+            )
+        if importlib.util.find_spec("diffusers") is None:
+            return ModelInfo(
+                f"diffusers:{argument}",
+                "",
+                "the package diffusers is not installed; `pip install 'curation[production]'` brings it",
+            )
+        place = Place.parse(argument)
+        if place.folder:
+            files = [place.folder / CONFIG, place.folder / WEIGHTS]
+            missing = " and no ".join(file.name for file in files if not file.is_file())
+            problem = f"the folder {place.folder} has no {missing}" if missing else None
+            return ModelInfo(f"diffusers:{place.folder.name}", "" if missing else sha256(*files), problem)
+        if problem := hub_problem(place.repository, [place.weights]):
+            return ModelInfo(f"diffusers:{argument}", "", problem)
+        return ModelInfo(
+            f"diffusers:{argument}", hashlib.sha256(f"{argument}@{place.commit()}".encode()).hexdigest()
+        )
 
-        try:
-            model = AutoencoderKL.from_pretrained(argument, torch_dtype=torch.float32, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            raise CurationError(
-                f"the VAE '{argument}' cannot be loaded: {' '.join(str(error).split())[:300]}. Give a folder with config.json and "
-                f"{WEIGHTS}, or say `vae: embedded`, which needs no hub"
-            ) from error
-        self.model: Any = model.eval().requires_grad_(False).to(device)
+    def __init__(self, argument: str, device: str = "cpu") -> None:
+        if problem := self.describe(
+            argument
+        ).problem:  # a hub that is out of reach would be retried for a minute
+            raise CurationError(f"the VAE 'diffusers:{argument}' cannot be had: {problem}")
+        self.model = _loaded(argument).to(device)
         self.device = device
         config = self.model.config
         self.channels = int(config.latent_channels)
         self.spatial_factor = 2 ** (len(config.block_out_channels) - 1)
         mean, std = config.get("latents_mean"), config.get("latents_std")
-        self.latents_mean = list(mean) if mean else [float(config.get("shift_factor") or 0.0)] * self.channels
-        self.latents_std = list(std) if std else [1.0 / float(config.scaling_factor)] * self.channels
-
-    @classmethod
-    def describe(cls, argument: str) -> ModelInfo:
-        if not argument:
-            return ModelInfo("diffusers:", "", "it names no weights; say diffusers:FOLDER or diffusers:HUB/ID")
-        folder = Path(argument)
-        if folder.is_dir():
-            file = folder / WEIGHTS
-            if not file.is_file() or not (folder / "config.json").is_file():
-                return ModelInfo(f"diffusers:{argument}", "", f"the folder has no config.json and {WEIGHTS}")
-            digest = hashlib.sha256((folder / "config.json").read_bytes())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-            return ModelInfo(f"diffusers:{folder.name}", digest.hexdigest())
-        return _on_hub(argument)
+        shift, scale = config.get("shift_factor"), config.scaling_factor
+        self.latents_mean: list[float] = (
+            [float(x) for x in mean] if mean else [float(shift or 0)] * self.channels
+        )
+        self.latents_std: list[float] = [float(x) for x in std] if std else [1 / float(scale)] * self.channels
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
-        """float32 [B, 3, H, W] in [-1, 1] -> RAW posterior (mean, logvar), unscaled, float32 [B, C, h, w]."""
+        """float32 [B, 3, H, W] in [-1, 1] -> RAW posterior (mean, logvar), unscaled, float32 [B, C, h, w] on the CPU.
+
+        Raises ValueError for sides that are no multiples of `spatial_factor`: the model would cut them.
+        """
         import torch
 
+        height, width = pixels.shape[-2:]
+        if height % self.spatial_factor or width % self.spatial_factor:
+            raise ValueError(
+                f"the VAE takes sides that are multiples of {self.spatial_factor}, not {width}x{height}"
+            )
         with torch.inference_mode():
             posterior = self.model.encode(pixels.to(self.device).float()).latent_dist
             return posterior.mean.cpu(), posterior.logvar.cpu()
 
     def decode(self, latents: Any) -> Any:
-        """RAW latents -> float32 [B, 3, H, W], about [-1, 1]."""
+        """RAW latents [B, C, h, w] -> float32 [B, 3, H, W], about [-1, 1], on the CPU."""
         import torch
 
         with torch.inference_mode():
             return self.model.decode(latents.to(self.device).float()).sample.cpu()
 
 
-def _on_hub(argument: str) -> ModelInfo:
-    """A hub id: its hash is the id's, since weights may be in the cache for one run and not for another."""
-    return ModelInfo(f"diffusers:{argument}", hashlib.sha256(argument.encode()).hexdigest(), hub_problem(argument, [WEIGHTS]))
+def _loaded(argument: str) -> Any:
+    """The AutoencoderKL in fp32, from safetensors only. Raises CurationError, also for another kind of model."""
+    mend()
+    import torch
+    from diffusers import AutoencoderKL
+
+    place = Place.parse(argument)
+    try:
+        source = str(place.folder) if place.folder else place.repository
+        where = {} if place.folder else {"subfolder": place.subfolder or None, "revision": place.commit()}
+        options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False}
+        model, report = AutoencoderKL.from_pretrained(source, output_loading_info=True, **options, **where)
+    except Exception as error:  # the hub, safetensors, torch and diffusers raise what they like
+        raise CurationError(
+            f"the VAE 'diffusers:{argument}' cannot be loaded ({sentence(error)}); give a folder with an AutoencoderKL's "
+            f"{CONFIG} and {WEIGHTS}, or say `vae: embedded`, which needs no hub"
+        ) from error
+    # diffusers leaves weights that a file lacks at random values, and only warns.
+    if wrong := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
+        raise CurationError(
+            f"the VAE 'diffusers:{argument}' does not fit its {CONFIG}: {len(wrong)} weights differ, such as {wrong[0]}"
+        )
+    return model.eval().requires_grad_(False)

@@ -52,7 +52,7 @@ ROLES: dict[str, Role] = {
         production="open_nsfw",
     ),
     "overlay": Role(
-        methods="boxes(pixels: Pixels) -> list of text boxes, float32 [4, 2] each; read(pixels, boxes) -> list[str]",
+        methods="boxes(pixels: Pixels) -> list of text lines, float32 [4, 2] each; read(pixels, boxes) -> list[str], empty where unreadable",
         backends={"rapidocr": f"{_HERE}.text_boxes:RapidOcr"},
         embedded="rapidocr",
         production="rapidocr",

@@ -5,6 +5,8 @@
 Photos are kept at several sizes whose short side is near 256 px, what the encoder meets later; crops of them are
 flipped at random. The loss is the mean squared error with a little noise on the unit-scaled latents, so that
 the decoder bears a sampled posterior. Weights are averaged over steps (EMA).
+
+`--start FILE --minutes 0` trains nothing: it measures the statistics of FILE again and reports its figures.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from curation.models.autoencoder import Autoencoder
+from curation.models.autoencoder import Autoencoder, load
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SHORT_SIDES = (224, 272, 336, 448)
@@ -62,7 +64,9 @@ def validation_set(folder: Path, side: int = 256) -> Tensor:
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def batch_of(photos: list[NDArray[np.uint8]], weights: NDArray[np.float64], size: int, crop: int, rng: np.random.Generator) -> Tensor:
+def batch_of(
+    photos: list[NDArray[np.uint8]], weights: NDArray[np.float64], size: int, crop: int, rng: np.random.Generator
+) -> Tensor:
     """Random crops, half of them mirrored: float [size, 3, crop, crop] in [-1, 1]."""
     crops = []
     for i in rng.choice(len(photos), size=size, p=weights):
@@ -92,25 +96,49 @@ def start_from_pca(model: Autoencoder, pixels: Tensor) -> None:
         model.synthesis.bias.copy_(mean)  # type: ignore[union-attr]
 
 
-def psnr(model: Autoencoder, pixels: Tensor, sample: bool = False) -> float:
-    """Mean over photos of the PSNR in dB of 8-bit reconstructions; `sample` adds the posterior's noise."""
+def errors(model: Autoencoder, pixels: Tensor, sample: bool = False) -> Tensor:
+    """Mean squared error [N] of each 8-bit reconstruction (0-255); `sample` adds the posterior's noise."""
     values = []
     for photo in pixels.split(1):
         mean, logvar = model.encode(photo)
-        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0)) if sample else torch.zeros_like(mean)
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0)) if sample else 0.0
         rebuilt = model.decode(mean + noise * torch.exp(logvar / 2))
-        error = ((rebuilt * 127.5 + 127.5).round() - (photo * 127.5 + 127.5)).square().mean()
-        values.append(10 * math.log10(255**2 / float(error)))
-    return sum(values) / len(values)
+        values.append(((rebuilt * 127.5 + 127.5).round() - (photo * 127.5 + 127.5)).square().mean())
+    return torch.stack(values)
 
 
-def set_statistics(model: Autoencoder, photos: list[NDArray[np.uint8]], weights: NDArray[np.float64], noise: float) -> None:
-    """Measure the raw latents' mean and standard deviation per channel on training crops."""
+def psnr(error: Tensor) -> float:
+    """Mean over photos of the PSNR in dB."""
+    return float((10 * torch.log10(255**2 / error)).mean())
+
+
+def report(model: Autoencoder, pixels: Tensor) -> str:
+    """The model card's figures on held-out photos."""
+    error, sampled = errors(model, pixels), errors(model, pixels, sample=True)
+    latents = torch.cat([model.encode(photo)[0] for photo in pixels.split(1)])
+    rms = ((latents - model.mean.view(1, -1, 1, 1)) / model.std.view(1, -1, 1, 1)).square().mean().sqrt()
+    pooled = 10 * math.log10(255**2 / float(error.mean()))
+    return (f"held-out {psnr(error):.2f} dB (of the mean MSE {pooled:.2f}), sampled posterior {psnr(sampled):.2f} dB, "
+            f"normalised RMS {float(rms):.3f}, noise {float(model.noise):.4f}")  # fmt: skip
+
+
+def set_statistics(
+    model: Autoencoder, photos: list[NDArray[np.uint8]], weights: NDArray[np.float64], noise: float
+) -> None:
+    """Measure the raw latents' mean and standard deviation per channel, and the noise in units of it.
+
+    On training photos near 256 px, one crop each, as that is what is encoded; training crops come from large
+    smooth wallpapers too, and their smaller deviation would leave real photos' latents at 1.4, not 1. The
+    noise was drawn in units of the training crops' deviation, so it is stored as the smallest channel's share.
+    """
+    near = [photo[:256, :256] for photo in photos if min(photo.shape[:2]) == SHORT_SIDES[1]]
+    seen = torch.from_numpy(np.stack(near)).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():
-        latents = model.to_latents(batch_of(photos, weights, 256, 128, np.random.default_rng(1)))
+        crops = model.to_latents(batch_of(photos, weights, 256, 128, np.random.default_rng(1)))
+        latents = torch.cat([model.to_latents(part) for part in seen.split(16)])
     model.mean.copy_(latents.mean((0, 2, 3)))
     model.std.copy_(latents.std((0, 2, 3)))
-    model.noise.fill_(noise)
+    model.noise.fill_(noise * float((crops.std((0, 2, 3)) / model.std).min()))
 
 
 def save(model: Autoencoder, path: Path) -> None:
@@ -127,14 +155,19 @@ def train(arguments: argparse.Namespace) -> None:
     weights = np.sqrt([photo.shape[0] * photo.shape[1] for photo in photos])
     weights /= weights.sum()
     model = Autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    start_from_pca(model, batch_of(photos, weights, 512, 128, rng))
+    if arguments.start:
+        model.load_state_dict(load(path=arguments.start).state_dict())
+    else:
+        start_from_pca(model, batch_of(photos, weights, 512, 128, rng))
     set_statistics(model, photos, weights, arguments.noise)
-    print(f"{len(photos)} sized photos, {sum(p.numel() for p in model.parameters()):,} parameters; patch PCA {psnr(model, held_out):.2f} dB", flush=True)
+    size = sum(p.numel() for p in model.parameters())
+    start = "starts from weights" if arguments.start else "patch PCA"
+    print(f"{len(photos)} sized photos, {size:,} parameters; {start}: {report(model, held_out)}", flush=True)
     average = Autoencoder()
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.rate, betas=(0.9, 0.99), weight_decay=1e-3)
     began, step, said = time.monotonic(), 0, 0.0
-    while (done := (time.monotonic() - began) / (60 * arguments.minutes)) < 1:
+    while (done := (time.monotonic() - began) / max(1e-9, 60 * arguments.minutes)) < 1:
         rate = arguments.rate * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -156,10 +189,10 @@ def train(arguments: argparse.Namespace) -> None:
             said = time.monotonic()
             set_statistics(average, photos, weights, arguments.noise)
             save(average, arguments.out)
-            print(f"{done:5.1%} step {step} rate {rate:.1e} held-out {psnr(average, held_out):.2f} dB", flush=True)
+            print(f"{done:5.1%} step {step} rate {rate:.1e} held-out {psnr(errors(average, held_out)):.2f} dB", flush=True)
     set_statistics(average, photos, weights, arguments.noise)
     save(average, arguments.out)
-    print(f"{step} steps: held-out {psnr(average, held_out):.2f} dB, sampled posterior {psnr(average, held_out, True):.2f} dB")
+    print(f"{step} steps: {report(average, held_out)}")
 
 
 if __name__ == "__main__":
@@ -167,6 +200,7 @@ if __name__ == "__main__":
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("--held-out", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="weights to start from, instead of patch PCA")
     parser.add_argument("--minutes", type=float, default=70)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=128)
