@@ -88,6 +88,13 @@ def disk_bytes(plan: Plan, records: int) -> int:
     return size
 
 
+def check_room(store: Store, plan: Plan) -> None:
+    """Raise CurationError when what is still to be written does not fit a local disk."""
+    records = count_records(plan, store) if store.local else None
+    if records is not None:
+        check_disk(store, disk_bytes(plan, records) - sum(entry.size for entry in store.list()))
+
+
 def check_disk(store: Store, needed: int) -> None:
     """Raise CurationError when a local disk has not the room; object stores are not asked."""
     if store.local is None:

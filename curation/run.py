@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from curation import chunkfile, ids, rundir
 from curation.errors import CurationError, NothingKept, UsageError
+from curation.estimate import check_room
 from curation.ledger import Ledger, funnel, stage_costs
 from curation.load import load
 from curation.lock import RunLock
@@ -115,7 +116,8 @@ class Run:
             else:
                 yield report
         if failures:
-            raise CurationError(f"{failures[0]} (run the same command again to continue)")
+            hint = "" if "again" in failures[0] else "; run the same command again to continue"
+            raise CurationError(f"{failures[0]}{hint}")
 
     def select(self, failed: Mapping[str, str]) -> pa.Table:
         """Decide from scores/ and commit selection.parquet."""
@@ -159,6 +161,7 @@ def run(
         rundir.write_manifest(store, plan)
         if retry:
             forget_failures(store)
+        check_room(store, plan)
         sources_in = work.score()
         selection = work.select({})
         if plan.loaded.manifest.encode:
@@ -226,12 +229,11 @@ def forget_failures(store: Store) -> None:
 
 def show_places(work: Run, ledger: Ledger) -> None:
     """Where the results are."""
-    root = work.store.root
-    work.console.print(
-        f"\nscores     {root}/scores\ndecision   {root}/selection.parquet   (`curate why {root} ID` tells one record's story)"
-    )
+    store, say = work.store, work.console.print
+    say(f"\nscores     {store.uri('scores')}", soft_wrap=True)
+    say(f"decision   {store.uri('selection.parquet')}   (`curate why DIR ID` tells one record's story)", soft_wrap=True)
     if work.plan.loaded.manifest.encode and ledger.kept:
-        work.console.print(f"shards     {root}/shards")
+        say(f"shards     {store.uri('shards')}", soft_wrap=True)
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
