@@ -63,9 +63,7 @@ def hashes(rng: np.random.Generator, rows: int, planted: dict[str, NDArray[np.in
     }
 
 
-def embeddings(
-    rng: np.random.Generator, rows: int, size: int, planted: dict[str, NDArray[np.int64]]
-) -> pa.Array:
+def embeddings(rng: np.random.Generator, rows: int, size: int, planted: dict[str, NDArray[np.int64]]) -> pa.Array:
     """float16 [size] of unit length in soft clusters; the copies have a cosine of about 0.975."""
     centres = rng.standard_normal((max(rows // 500, 1), size), np.float32)
     vectors = centres[rng.integers(0, len(centres), rows)] + rng.standard_normal((rows, size), np.float32)
@@ -101,9 +99,7 @@ def generate(store: Store, rows: int, files: int, size: int, seed: int = 0) -> d
 
 
 def manifest(size: int) -> Manifest:
-    duplicates: list[Any] = [
-        {"on": on, "prefer": ["aesthetic", "width"]} for on in ("bytes", "pixels", "phash")
-    ]
+    duplicates: list[Any] = [{"on": on, "prefer": ["aesthetic", "width"]} for on in ("bytes", "pixels", "phash")]
     if size:
         duplicates.append({"on": "embedding", "prefer": ["aesthetic"]})
     select = {"keep": ["aesthetic >= p5", "width is not null"], "duplicates": duplicates}
@@ -139,18 +135,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=64)
-    parser.add_argument(
-        "--embeddings", type=int, default=0, metavar="D", help="dimensions; 0 leaves embeddings out"
-    )
+    parser.add_argument("--embeddings", type=int, default=0, metavar="D", help="dimensions; 0 leaves embeddings out")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(str(Path(folder) / "run"))
         planted = generate(store, arguments.rows, arguments.files, arguments.embeddings)
         names = sorted(entry.name for entry in store.list("scores"))
         ids = [
-            i
-            for name in names
-            for i in chunkfile.read(store, name.removeprefix("scores/"), ["id"])["id"].to_pylist()
+            i for name in names for i in chunkfile.read(store, name.removeprefix("scores/"), ["id"])["id"].to_pylist()
         ]
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         child = multiprocessing.get_context("spawn").Process(
@@ -165,9 +157,7 @@ def main() -> None:
     figures = {name: round(value, 1) for name, value in figures.items()}
     kept = table["decision"].to_pylist().count("kept")
     print(
-        json.dumps(
-            {"rows": table.num_rows, "kept": kept, **figures, "recall": recall(table, ids, planted)}, indent=1
-        )
+        json.dumps({"rows": table.num_rows, "kept": kept, **figures, "recall": recall(table, ids, planted)}, indent=1)
     )
 
 

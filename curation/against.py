@@ -48,17 +48,13 @@ def kept_rows(other: Store, column: str) -> tuple[Scores, Ints]:
 def _hashes(own: pa.Array, known: pa.Array, rows: Ints, threshold: int) -> Met:
     there = own.is_valid().to_numpy(zero_copy_only=False)
     theirs = np.unique(known.cast(pa.uint64()).to_numpy(zero_copy_only=False))
-    mine, codes = np.unique(
-        own.drop_null().cast(pa.uint64()).to_numpy(zero_copy_only=False), return_inverse=True
-    )
+    mine, codes = np.unique(own.drop_null().cast(pa.uint64()).to_numpy(zero_copy_only=False), return_inverse=True)
     near = HammingNeighbours(np.concatenate([theirs, mine]), threshold).pairs
     met, distance = _met(near, len(theirs), len(mine))
     return rows[there][met[codes]], distance[codes][met[codes]]
 
 
-def _embeddings(
-    mine: Scores, rows: Ints, theirs: Scores, kept: Ints, method: str, threshold: float, seed: int
-) -> Met:
+def _embeddings(mine: Scores, rows: Ints, theirs: Scores, kept: Ints, method: str, threshold: float, seed: int) -> Met:
     some, own = mine.embeddings(rows)
     _, known = theirs.embeddings(kept)
     if not len(own) or not len(known):

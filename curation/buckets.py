@@ -58,9 +58,7 @@ def _listed(text: str) -> Bucket:
     return Bucket(1, height, width)
 
 
-def content(
-    width: int, height: int, box: list[int] | None, encode: EncodeSection
-) -> tuple[int, int, int, int]:
+def content(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> tuple[int, int, int, int]:
     """The part of a picture that is encoded, before it is cropped to its bucket: left, top, right, bottom."""
     if encode.remove_letterbox and box and box[2] - box[0] >= 8 and box[3] - box[1] >= 8:
         return (box[0], box[1], box[2], box[3])
@@ -71,9 +69,7 @@ def choose(width: int, height: int, box: list[int] | None, encode: EncodeSection
     """The bucket whose aspect is nearest in ratio; of equals the larger."""
     left, top, right, bottom = content(width, height, box, encode)
     aspect = (right - left) / (bottom - top)
-    return min(
-        table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height)
-    )
+    return min(table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height))
 
 
 def _log_ratio(a: float, b: float) -> float:
@@ -93,6 +89,4 @@ def unencodable(width: int, height: int, box: list[int] | None, encode: EncodeSe
 def recipe(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> Recipe:
     """How a picture becomes its bucket's pixels."""
     bucket = choose(width, height, box, encode)
-    return Recipe(
-        bucket.width, bucket.height, encode.crop, content(width, height, box, encode), encode.filter
-    )
+    return Recipe(bucket.width, bucket.height, encode.crop, content(width, height, box, encode), encode.filter)

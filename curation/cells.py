@@ -130,7 +130,11 @@ class Cells:
 
     def adopt(self, table: pa.Table, fresh: set[str]) -> None:
         """Take over the cells of an earlier scoring of the same rows; stages in `fresh` are left to be computed."""
-        kept = [stage for stage in self.stages if stage.name not in fresh and set(stage.factory.writes) <= set(table.column_names)]
+        kept = [
+            stage
+            for stage in self.stages
+            if stage.name not in fresh and set(stage.factory.writes) <= set(table.column_names)
+        ]
         names = {stage.name for stage in kept}
         for name in ["id", "content_sha256", *(column for stage in kept for column in stage.factory.writes)]:
             self.columns[name] = table[name].to_pylist()
@@ -143,7 +147,9 @@ class Cells:
     def table(self, metadata: dict[str, Any]) -> pa.Table:
         """The rows as they are stored in scores/; pixels never are."""
         fields = list(BASE_SCHEMA)
-        fields += [pa.field(name, column.type) for stage in self.stages for name, column in stage.factory.writes.items()]
+        fields += [
+            pa.field(name, column.type) for stage in self.stages for name, column in stage.factory.writes.items()
+        ]
         schema = pa.schema(fields, metadata={"curation": json.dumps(metadata, sort_keys=True)})
         order = {stage.name: i for i, stage in enumerate(self.stages)}
         self.columns["scored"] = [sorted(names, key=order.__getitem__) for names in self.columns["scored"]]

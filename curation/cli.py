@@ -18,9 +18,13 @@ app = typer.Typer(
 
 ManifestArgument = Annotated[str, typer.Argument(metavar="MANIFEST", help="a YAML file; a path or URL")]
 DirArgument = Annotated[str, typer.Argument(metavar="DIR", help="a run directory; a path or URL")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. encode.size=128")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. encode.size=128")
+]
 OutOption = Annotated[str | None, typer.Option("--out", metavar="DIR", help="run directory or URL; default runs/NAME")]
-EngineOption = Annotated[str, typer.Option("--engine", metavar="ray|inline", help="inline: this process, for debugging")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", metavar="ray|inline", help="inline: this process, for debugging")
+]
 AddressOption = Annotated[str | None, typer.Option("--address", help="a running Ray cluster: auto, or HOST:PORT")]
 
 
@@ -56,7 +60,9 @@ def select(directory: DirArgument, overrides: SetOption = None) -> None:
 
 
 @app.command()
-def why(directory: DirArgument, identity: Annotated[str, typer.Argument(metavar="ID", help="a record's id or source key")]) -> None:
+def why(
+    directory: DirArgument, identity: Annotated[str, typer.Argument(metavar="ID", help="a record's id or source key")]
+) -> None:
     """Tell one record's whole story: scores, gates, decision, duplicate, shard."""
     from curation.why import tell
 

@@ -54,9 +54,7 @@ class Clusters:
             if recall >= WANTED_RECALL or number == most:
                 break
             number *= 2
-        blocks = (
-            vectors[i : i + _BLOCK].astype(np.float32) @ projection for i in range(0, len(vectors), _BLOCK)
-        )
+        blocks = (vectors[i : i + _BLOCK].astype(np.float32) @ projection for i in range(0, len(vectors), _BLOCK))
         probes = np.concatenate([_nearest(index, block, number) for block in blocks])
         return cls(probes, count, recall)
 
@@ -74,9 +72,7 @@ def _recall(theirs: NDArray[np.int32], own: NDArray[np.int32]) -> float:
     return float(((theirs == own[:, :1]).any(1) | (own == theirs[:, :1]).any(1)).mean())
 
 
-def planted(
-    originals: NDArray[np.float32], threshold: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def planted(originals: NDArray[np.float32], threshold: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """A copy of each unit vector, moved in a random direction to a cosine between the threshold and 1."""
     noise = rng.standard_normal(originals.shape, np.float32)
     noise -= (noise * originals).sum(1, keepdims=True) * originals

@@ -32,8 +32,4 @@ def deal_all(
     base: Mapping[str, Iterable[str]], final: Mapping[str, Iterable[str]], samples: int
 ) -> dict[str, list[list[str]]]:
     """Every bucket's shards; `base` and `final` hold the ids by bucket name."""
-    return {
-        name: shards_of(mend(base.get(name, ()), final[name]), samples)
-        for name in sorted(final)
-        if final[name]
-    }
+    return {name: shards_of(mend(base.get(name, ()), final[name]), samples) for name in sorted(final) if final[name]}

@@ -190,9 +190,7 @@ def _deep_grey(image: Image.Image) -> Image.Image:
         raise Refused("it has no finite pixel values")
     low, high = _range(image.mode, float(finite.min()), float(finite.max()))
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    return Image.fromarray(
-        np.clip(np.round((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8)
-    )
+    return Image.fromarray(np.clip(np.round((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8))
 
 
 def _range(mode: str, low: float, high: float) -> tuple[float, float]:

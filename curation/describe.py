@@ -37,7 +37,9 @@ def show_stage(name: str) -> None:
     out.print(f"resources  {stage.resources}", markup=False)
     if stage.role:
         role = ROLES[stage.role]
-        out.print(f"model      role {stage.role}: embedded = {role.embedded}, production = {role.production}; backends {', '.join(role.backends)}")
+        out.print(
+            f"model      role {stage.role}: embedded = {role.embedded}, production = {role.production}; backends {', '.join(role.backends)}"
+        )
 
 
 def _params(stage: type[Stage]) -> Table:
@@ -68,8 +70,19 @@ def manifest_schema() -> dict[str, Any]:
         schema.setdefault("$defs", {}).update(definitions)
         params.setdefault("properties", {}).update({"keep": {"type": "string"}, "when": {"type": "string"}})
         params["description"] = _summary(stage)
-        lines.append({"type": "object", "properties": {stage.name: params}, "required": [stage.name], "additionalProperties": False})
-    own = {"type": "object", "patternProperties": {"^[\\w.]+:\\w+$": {"type": ["object", "null"]}}, "additionalProperties": False}
+        lines.append(
+            {
+                "type": "object",
+                "properties": {stage.name: params},
+                "required": [stage.name],
+                "additionalProperties": False,
+            }
+        )
+    own = {
+        "type": "object",
+        "patternProperties": {"^[\\w.]+:\\w+$": {"type": ["object", "null"]}},
+        "additionalProperties": False,
+    }
     schema["properties"]["score"] = {"type": "array", "items": {"anyOf": [*lines, own]}}
     for name in ("keep", "duplicates", "caps"):
         item = schema["$defs"]["SelectSection"]["properties"][name]
@@ -77,7 +90,10 @@ def manifest_schema() -> dict[str, Any]:
         words = [{"enum": ["exact", "near"]}] if name == "duplicates" else []
         schema["$defs"]["SelectSection"]["properties"][name] = {"anyOf": [item, item_schema, *words]}
         if words:
-            schema["$defs"]["SelectSection"]["properties"][name]["anyOf"][0] = {"type": "array", "items": {"anyOf": [item_schema, *words]}}
+            schema["$defs"]["SelectSection"]["properties"][name]["anyOf"][0] = {
+                "type": "array",
+                "items": {"anyOf": [item_schema, *words]},
+            }
     source = schema["properties"]["source"]
     schema["properties"]["source"] = {"anyOf": [source, source["items"]]}
     return schema

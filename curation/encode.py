@@ -137,9 +137,7 @@ class ShardEncoder:
         new = [i for i, found in enumerate(earlier) if found is None]
         pictures = dict(zip(new, self._fetchers.map(self.standardized, [rows[i] for i in new]), strict=True))
         good = {i: picture for i, picture in pictures.items() if isinstance(picture, Standardized)}
-        posteriors = dict(
-            zip(good, self._posteriors([picture.rgb for picture in good.values()]), strict=True)
-        )
+        posteriors = dict(zip(good, self._posteriors([picture.rgb for picture in good.values()]), strict=True))
         out: list[Sample | str] = []
         for i, row in enumerate(rows):
             found = earlier[i]
@@ -151,9 +149,7 @@ class ShardEncoder:
                 out.append(str(pictures[i]))
         return out
 
-    def _fresh(
-        self, row: dict[str, Any], bucket: Bucket, picture: Standardized, posterior: Posterior
-    ) -> Sample | str:
+    def _fresh(self, row: dict[str, Any], bucket: Bucket, picture: Standardized, posterior: Posterior) -> Sample | str:
         if not all(np.isfinite(part).all() for part in posterior if part is not None):
             return "the VAE gave values that are NaN or infinite in fp16"
         original = (picture.info["original_width"], picture.info["original_height"])
@@ -163,9 +159,7 @@ class ShardEncoder:
     def _again(self, row: dict[str, Any], bucket: Bucket, old: Sample, texts_hold: bool) -> Sample | str:
         fitted = {name: old.meta[name] for name in FITTED}
         texts = old.texts if texts_hold else None
-        return self._sample(
-            row, (old.mean, old.logvar), texts, metadata(row, bucket, self._captions(row)) | fitted
-        )
+        return self._sample(row, (old.mean, old.logvar), texts, metadata(row, bucket, self._captions(row)) | fitted)
 
     def _sample(
         self, row: dict[str, Any], posterior: Posterior, texts: list[Halfs] | None, meta: dict[str, Any]

@@ -103,9 +103,7 @@ def _unknown(run: "Run", jobs: Iterable[ShardJob], made: bool) -> list[ShardJob]
 
     def known(job: ShardJob) -> bool:
         placed = there & {job.staged(suffix), f"shards/{job.path(suffix)}"}
-        return (
-            (job.done in there and bool(placed)) or job.failed in there or (not made and job.sound in there)
-        )
+        return (job.done in there and bool(placed)) or job.failed in there or (not made and job.sound in there)
 
     return [job for job in jobs if not known(job)]
 

@@ -100,9 +100,7 @@ class RayEngine:
     workers  per pool; None for one per core
     """
 
-    def __init__(
-        self, address: str | None = None, workers: int | None = None, cpus: int | None = None
-    ) -> None:
+    def __init__(self, address: str | None = None, workers: int | None = None, cpus: int | None = None) -> None:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         import ray
 
@@ -119,9 +117,7 @@ class RayEngine:
                 with _silent_start():
                     ray.init(**options)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise CurationError(
-                    f"cannot reach Ray at {address or 'a new local cluster'}: {error}"
-                ) from error
+                raise CurationError(f"cannot reach Ray at {address or 'a new local cluster'}: {error}") from error
         self._quiet()
 
     def _quiet(self) -> None:

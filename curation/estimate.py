@@ -32,10 +32,14 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     from curation.engine import lay_out
 
     layout = lay_out([cores], plan.loaded.manifest.engine.workers, len(plan.groups))
-    screen.print(f"\npools    {len(plan.groups)} of {layout.workers} workers, {layout.cpus} CPU each, on {cores:g} CPUs here")
+    screen.print(
+        f"\npools    {len(plan.groups)} of {layout.workers} workers, {layout.cpus} CPU each, on {cores:g} CPUs here"
+    )
     screen.print(f"memory   about {memory_mb(plan, layout.workers):,} MB for the workers")
     if plan.vae and plan.text:
-        screen.print(f"encode   {plan.loaded.manifest.encode.size if plan.loaded.manifest.encode else 0} px   vae {plan.vae.id}   text {plan.text.id}")
+        screen.print(
+            f"encode   {plan.loaded.manifest.encode.size if plan.loaded.manifest.encode else 0} px   vae {plan.vae.id}   text {plan.text.id}"
+        )
     if records is None:
         screen.print("records  unknown before a full pass over the source")
         return
@@ -52,7 +56,13 @@ def stage_table(plan: Plan) -> Table:
         table.add_column(heading, overflow="fold")
     for stage in plan.stages:
         model = stage.model.id if stage.model else ""
-        cells = (", ".join(stage.factory.reads), ", ".join(stage.factory.writes), stage.keep or "", stage.when or "", model)
+        cells = (
+            ", ".join(stage.factory.reads),
+            ", ".join(stage.factory.writes),
+            stage.keep or "",
+            stage.when or "",
+            model,
+        )
         table.add_row(stage.name, *cells, f"{stage.resources.milliseconds:g}")
     return table
 
@@ -104,10 +114,16 @@ def check_disk(store: Store, needed: int) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise CurationError(f"the run may need {needed / 1e9:.1f} GB under {store.root}, where {free / 1e9:.1f} GB are free; give --out a roomier place")
+        raise CurationError(
+            f"the run may need {needed / 1e9:.1f} GB under {store.root}, where {free / 1e9:.1f} GB are free; give --out a roomier place"
+        )
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -95,9 +95,7 @@ class Expression:
     def _rows(self, columns: Columns) -> Rows:
         for name in sorted(self.names):
             if name not in columns:
-                raise UsageError(
-                    f"{_at(self.where)}'{self.text}' reads the column {name}, which is not there"
-                )
+                raise UsageError(f"{_at(self.where)}'{self.text}' reads the column {name}, which is not there")
         return Rows(columns, len(next(iter(columns.values()), ())))
 
     def _guarded(self, compute: Any) -> Any:
@@ -190,11 +188,7 @@ class _Parser:
         if isinstance(node, ast.Compare):
             tests = tuple(self.pairs(node))
             return tests[0] if len(tests) == 1 else Junction("and", tests, text)
-        if (
-            isinstance(node, ast.Name | ast.Attribute)
-            and text not in _WORDS
-            and not _PERCENTILE.fullmatch(text)
-        ):
+        if isinstance(node, ast.Name | ast.Attribute) and text not in _WORDS and not _PERCENTILE.fullmatch(text):
             return Truth(self.column(node), text)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
             raise self.fail("uses & or |; say `and`, `or`", node)
@@ -228,9 +222,7 @@ class _Parser:
         if isinstance(right, ast.List | ast.Tuple | ast.Set):
             if not right.elts:
                 raise self.fail("is an empty list", right)
-            return Membership(
-                self.column(left), tuple(self.constant(item) for item in right.elts), negated, text
-            )
+            return Membership(self.column(left), tuple(self.constant(item) for item in right.elts), negated, text)
         return Contains(self.constant(left), self.column(right), negated, text)
 
     def operand(self, node: ast.expr, other: ast.expr) -> Operand:
@@ -274,9 +266,7 @@ class _Parser:
             number = self.constant(node.operand).value
             if not isinstance(number, str | bool):
                 value = -number if isinstance(node.op, ast.USub) else number
-        if not isinstance(value, int | float | str) or not isinstance(
-            node, ast.Constant | ast.Name | ast.UnaryOp
-        ):
+        if not isinstance(value, int | float | str) or not isinstance(node, ast.Constant | ast.Name | ast.UnaryOp):
             raise self.fail("is neither a number, a text, true nor false", node)
         if isinstance(value, int) and abs(value) > 2**63:
             raise self.fail("is too large a number", node)
@@ -284,9 +274,7 @@ class _Parser:
 
 
 def _is_null(node: ast.expr) -> bool:
-    return (isinstance(node, ast.Name) and node.id == "null") or (
-        isinstance(node, ast.Constant) and node.value is None
-    )
+    return (isinstance(node, ast.Name) and node.id == "null") or (isinstance(node, ast.Constant) and node.value is None)
 
 
 def _syntax(text: str, error: SyntaxError) -> str:
@@ -294,9 +282,7 @@ def _syntax(text: str, error: SyntaxError) -> str:
     place = max((error.offset or 2) - 2, 0) if error.lineno == 1 else 0
     near = text[place : place + 20].strip() or text[-20:].strip()
     hints = {"&&": "and", "||": "or", "!": "not", "<>": "!="}
-    hint = next(
-        (f"; say `{say}` for {wrote}" for wrote, say in hints.items() if wrote in text.replace("!=", "")), ""
-    )
+    hint = next((f"; say `{say}` for {wrote}" for wrote, say in hints.items() if wrote in text.replace("!=", "")), "")
     if not hint and re.search(r"[^=<>!]=[^=]", text):
         hint = "; say == to compare"
     return f"this is no expression near '{near}'{hint}"

@@ -21,7 +21,9 @@ def to_block(work: InWork) -> pa.Table:
     pictures = [work.pixels.get(i) for i in range(work.cells.size)]
     table = table.append_column("_alive", pa.array(work.cells.alive, pa.bool_()))
     table = table.append_column("_rgb", pa.array([p.rgb.tobytes() if p else None for p in pictures], pa.large_binary()))
-    table = table.append_column("_shape", pa.array([list(p.rgb.shape) if p else None for p in pictures], pa.list_(pa.int32())))
+    table = table.append_column(
+        "_shape", pa.array([list(p.rgb.shape) if p else None for p in pictures], pa.list_(pa.int32()))
+    )
     table = table.append_column("_info", pa.array([json.dumps(p.info) if p else None for p in pictures], pa.string()))
     state = {
         "task": {"chunk": asdict(work.task.chunk), "base": work.task.base},

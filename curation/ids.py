@@ -60,9 +60,7 @@ def _renumber(store: Store, file: str, wanted: set[int], seen: set[str], taken: 
             seen.add(identity)
             continue
         row = table.slice(i, 1).select(["source_key", "content_sha256", "captions"]).to_pylist()[0]
-        numbered = (
-            record_id(row["source_key"], row["content_sha256"] or "", row["captions"], n) for n in count(1)
-        )
+        numbered = (record_id(row["source_key"], row["content_sha256"] or "", row["captions"], n) for n in count(1))
         ids[i] = next(candidate for candidate in numbered if candidate not in taken)
         taken.add(ids[i])
         changed += 1

@@ -101,15 +101,11 @@ def buckets_of(store: Store, selection: pa.Table, encode: EncodeSection) -> dict
 
 
 def _scores(store: Store) -> ds.Dataset:
-    paths = [
-        store.path(entry.name) for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)
-    ]
+    paths = [store.path(entry.name) for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
     return ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem)
 
 
-def deal_jobs(
-    plan: Plan, base: Mapping[str, list[str]], final: Mapping[str, list[str]]
-) -> dict[ShardJob, list[str]]:
+def deal_jobs(plan: Plan, base: Mapping[str, list[str]], final: Mapping[str, list[str]]) -> dict[ShardJob, list[str]]:
     """Every shard's job and the ids of its records, in order."""
     encode = plan.loaded.manifest.encode
     assert encode
@@ -140,9 +136,7 @@ def _write_group(store: Store, members: Mapping[ShardJob, list[str]]) -> None:
     earlier = _earlier(store, wanted)
     rows: dict[ShardJob, dict[int, dict[str, Any]]] = {job: {} for job in members}
     dataset = _scores(store)
-    scalars = [
-        field.name for field in dataset.schema if _is_scalar(field.type) and field.name not in _NO_SCORES
-    ]
+    scalars = [field.name for field in dataset.schema if _is_scalar(field.type) and field.name not in _NO_SCORES]
     columns = [name for name in (*_MEMBER, *scalars) if name in dataset.schema.names]
     for batch in dataset.to_batches(columns=columns, filter=pc.field("id").isin(wanted), batch_size=2048):
         for row in batch.to_pylist():

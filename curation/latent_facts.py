@@ -44,9 +44,7 @@ def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> 
             "range": "[-1, 1]",
         },
         "config_hash": encode_fingerprint(plan),
-        "statistics": statistics(
-            [report["sums"] for report in reports], vae["latents_mean"], vae["latents_std"]
-        ),
+        "statistics": statistics([report["sums"] for report in reports], vae["latents_mean"], vae["latents_std"]),
         "nan_count": sum(report["sums"]["nan"] for report in reports),
     }
 
@@ -79,9 +77,7 @@ def _text(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
     return _remembered(store, "text", info, look)
 
 
-def _remembered(
-    store: Store, role: str, info: ModelInfo, look: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
+def _remembered(store: Store, role: str, info: ModelInfo, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Facts that need the model loaded, kept in the run: a moved threshold then loads none."""
     path = f"{FACTS}/{role}-{hashlib.sha256(f'{info.id} {info.sha256}'.encode()).hexdigest()[:16]}.json"
     if not store.exists(path):
@@ -90,9 +86,7 @@ def _remembered(
     return facts
 
 
-def statistics(
-    sums: Sequence[Mapping[str, Any]], mean: Sequence[float], std: Sequence[float]
-) -> dict[str, Any]:
+def statistics(sums: Sequence[Mapping[str, Any]], mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
     """Over all shards' sums: mean, standard deviation and RMS per channel of the raw latents.
 
     normalized_rms is that of (z - mean) / std over all channels, from the VAE's own `mean` and `std`.

@@ -36,7 +36,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> Loaded:
     """Read, override and validate a manifest. Raises UsageError with a sentence for each mistake."""
     data, lines = yamlfile.parse(_read(path), path)
     if not isinstance(data, dict):
-        raise UsageError(f"{path}:1: a manifest is a mapping with name, source, score ...; this is a {type(data).__name__}")
+        raise UsageError(
+            f"{path}:1: a manifest is a mapping with name, source, score ...; this is a {type(data).__name__}"
+        )
     for override in overrides:
         _override(data, override)
     try:
@@ -78,7 +80,9 @@ def _override(data: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     steps = key.strip().split(".")
     if not equals or not all(steps):
-        raise UsageError(f"--set {text}: say key=value, such as encode.size=128 or score.similarity.keep='similarity >= 0.3'")
+        raise UsageError(
+            f"--set {text}: say key=value, such as encode.size=128 or score.similarity.keep='similarity >= 0.3'"
+        )
     place: Any = data
     for depth, step in enumerate(steps[:-1]):
         place = _step(place, step, f"--set {text}", create=depth > 0 or step not in data)
@@ -111,7 +115,9 @@ def _position(items: list[Any], step: str, where: str) -> int:
     names = [item if isinstance(item, str) else next(iter(item), "") for item in items]
     if step in names:
         return names.index(step)
-    raise UsageError(f"{where}: there is no '{step}' in this list{suggest(step, names)}; it has {', '.join(map(str, names))}")
+    raise UsageError(
+        f"{where}: there is no '{step}' in this list{suggest(step, names)}; it has {', '.join(map(str, names))}"
+    )
 
 
 def _sentences(error: ValidationError, path: str, lines: dict[yamlfile.Path, int]) -> Iterable[str]:
@@ -131,7 +137,9 @@ def _sentences(error: ValidationError, path: str, lines: dict[yamlfile.Path, int
 def line_of(lines: dict[yamlfile.Path, int], loc: Sequence[str | int]) -> int:
     """The line of the longest part of `loc` that the file has; a lone source may stand without a list."""
     tries = [tuple(loc), tuple(part for part in loc if not isinstance(part, int))]
-    best = max((attempt[:n] for attempt in tries for n in range(len(attempt) + 1) if attempt[:n] in lines), key=len, default=())
+    best = max(
+        (attempt[:n] for attempt in tries for n in range(len(attempt) + 1) if attempt[:n] in lines), key=len, default=()
+    )
     return lines.get(best, 1)
 
 

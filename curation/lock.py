@@ -31,9 +31,7 @@ class RunLock:
     settle_s  object storage: how long to wait before looking whether another run wrote its lock meanwhile
     """
 
-    def __init__(
-        self, store: Store, beat_s: float = 10.0, expiry_s: float = 60.0, settle_s: float = 2.0
-    ) -> None:
+    def __init__(self, store: Store, beat_s: float = 10.0, expiry_s: float = 60.0, settle_s: float = 2.0) -> None:
         self.store = store
         self._lock: LocalLock | ObjectLock = (
             LocalLock(store.local) if store.local else ObjectLock(store, beat_s, expiry_s, settle_s)
@@ -121,9 +119,7 @@ class ObjectLock:
 
     def check(self) -> None:
         if self._lost.is_set():
-            raise CurationError(
-                f"another run took over {self.store.root} while this one was silent; this one stops"
-            )
+            raise CurationError(f"another run took over {self.store.root} while this one was silent; this one stops")
 
     def _alive(self, other: dict[str, Any]) -> bool:
         if other.get("machine") == self.me["machine"]:
@@ -172,9 +168,7 @@ def parse(text: bytes) -> dict[str, Any]:
 def machine() -> str:
     """Tells machines and containers apart: process numbers mean something only within one."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(
-            Path("/proc/self/ns/pid").readlink()
-        )
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return socket.gethostname()
 
@@ -191,6 +185,4 @@ def process_start(pid: int) -> str | None:
 def refusal(lock: str, other: dict[str, Any], expiry_s: float | None = None) -> CurationError:
     who = f"process {other.get('pid', '?')} on {other.get('host', '?')}, since {other.get('since', '?')}"
     wait = f" If it is dead, its lock ends {expiry_s:g} s after its last sign of life." if expiry_s else ""
-    return CurationError(
-        f"another run is working in this directory ({who}; {lock}). Wait for it, or stop it.{wait}"
-    )
+    return CurationError(f"another run is working in this directory ({who}; {lock}). Wait for it, or stop it.{wait}")

@@ -34,7 +34,9 @@ class SourceSection(Section):
     def _one_kind(self) -> "SourceSection":
         given = [name for name in ("table", "folder", "webdataset", "urls") if getattr(self, name)]
         if len(given) != 1:
-            raise ValueError(f"a source names just one of table, folder, webdataset, urls; this one names {given or 'none'}")
+            raise ValueError(
+                f"a source names just one of table, folder, webdataset, urls; this one names {given or 'none'}"
+            )
         return self
 
 
@@ -69,7 +71,9 @@ class DuplicatesSection(Section):
         None, description="phash: largest Hamming distance (default 6); embedding: smallest cosine (default 0.95)"
     )
     prefer: tuple[str, ...] = Field((), description="columns, best first; `-column` where less is better")
-    method: Literal["auto", "flat", "clustered"] = Field("auto", description="embedding only: exact join, or k-means first")
+    method: Literal["auto", "flat", "clustered"] = Field(
+        "auto", description="embedding only: exact join, or k-means first"
+    )
     against: tuple[str, ...] = Field((), description="run directories whose kept records also count as already there")
 
 
@@ -99,7 +103,9 @@ class SelectSection(Section):
     keep: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field((), description='such as "aesthetic >= p20"')
     duplicates: Annotated[tuple[DuplicatesSection, ...], BeforeValidator(_duplicates)] = ()
     caps: Annotated[tuple[CapSection, ...], BeforeValidator(_as_list)] = ()
-    sample: int | float | None = Field(None, description="keep this many (or this share, below 1) of what is left, seeded")
+    sample: int | float | None = Field(
+        None, description="keep this many (or this share, below 1) of what is left, seeded"
+    )
 
 
 class ShardsSection(Section):
@@ -110,7 +116,8 @@ class ShardsSection(Section):
 class EncodeSection(Section):
     size: int = Field(256, gt=0, multiple_of=8, description="side of the square whose area every bucket has, px")
     buckets: tuple[str, ...] | Literal["square", "aspect"] = Field(
-        "square", description='"square", "aspect" (1:2 to 2:1), or a list such as ["256x256", "320x192"] (width x height)'
+        "square",
+        description='"square", "aspect" (1:2 to 2:1), or a list such as ["256x256", "320x192"] (width x height)',
     )
     crop: Literal["center", "smart"] = "center"
     remove_letterbox: bool = True

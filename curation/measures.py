@@ -31,9 +31,7 @@ def _thumbnail(pixels: Pixels) -> NDArray[np.uint8]:
 
 def grey(pixels: Pixels) -> Floats:
     """Luma (ITU-R BT.601) of the thumbnail, 0-255: float32 [h, w]."""
-    return pixels.memo(
-        "grey", lambda p: thumbnail(p).astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    )
+    return pixels.memo("grey", lambda p: thumbnail(p).astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))
 
 
 def sharpness(pixels: Pixels) -> float:
@@ -41,9 +39,7 @@ def sharpness(pixels: Pixels) -> float:
 
     Below ~50 blurred, above ~500 sharp; 0 for a picture thinner than 3 px.
     """
-    return pixels.memo(
-        "sharpness", lambda p: float(laplacian(grey(p)).var()) if min(grey(p).shape) > 2 else 0.0
-    )
+    return pixels.memo("sharpness", lambda p: float(laplacian(grey(p)).var()) if min(grey(p).shape) > 2 else 0.0)
 
 
 def laplacian(values: Floats) -> Floats:
@@ -98,9 +94,7 @@ def _flat(pixels: Pixels) -> float:
     values = grey(pixels)
     height, width = values.shape
     tile = min(16, height, width)
-    tiles = values[: height // tile * tile, : width // tile * tile].reshape(
-        height // tile, tile, width // tile, tile
-    )
+    tiles = values[: height // tile * tile, : width // tile * tile].reshape(height // tile, tile, width // tile, tile)
     return float((tiles.max((1, 3)) - tiles.min((1, 3)) < 6).mean())
 
 

@@ -71,9 +71,7 @@ class HammingNeighbours:
             left, right = left[upper], right[upper]
             yield Pairs(left + start, right + start + 1, distance[left, right].astype(np.float64))
 
-    def _agreeing(
-        self, hashes: NDArray[np.uint64], bands: list[np.uint64], choice: tuple[int, ...]
-    ) -> Iterator[Pairs]:
+    def _agreeing(self, hashes: NDArray[np.uint64], bands: list[np.uint64], choice: tuple[int, ...]) -> Iterator[Pairs]:
         """Pairs that agree on the chosen bands; one that a choice before this one met is left out."""
         keys = _key(hashes, [bands[i] for i in choice])
         order = np.argsort(keys, kind="stable")

@@ -33,13 +33,18 @@ class Pending:
     files: dict[int, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ChunkTask]:
-        existing = {n: entry.name for entry in self.store.list(chunkfile.SCORES) if (n := _number(entry.name)) is not None}
+        existing = {
+            n: entry.name for entry in self.store.list(chunkfile.SCORES) if (n := _number(entry.name)) is not None
+        }
         rechecks = self._gates_moved() and bool(existing)
         chunks = self._chunks()
         with ThreadPoolExecutor(8) as readers:
             while window := list(islice(chunks, _LOOKAHEAD)):
                 done = [self._is_done(chunk, existing) for chunk in window]
-                checks = [readers.submit(self._incomplete, self.files[c.number]) if d and rechecks else None for c, d in zip(window, done, strict=True)]
+                checks = [
+                    readers.submit(self._incomplete, self.files[c.number]) if d and rechecks else None
+                    for c, d in zip(window, done, strict=True)
+                ]
                 for chunk, is_done, check in zip(window, done, checks, strict=True):
                     if not is_done or (check and check.result()):
                         base = existing.get(chunk.number)
@@ -84,5 +89,3 @@ class Pending:
 
 def _number(path: str) -> int | None:
     return chunkfile.number_of(path.rpartition("/")[2])
-
-

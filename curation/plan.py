@@ -124,15 +124,26 @@ def _plan_stage(entry: StageEntry, where: str, models: str, earlier: Sequence[Pl
             raise UsageError(f"{where}: it reads the column '{name}', which nothing before it writes; {hint}")
     for name in factory.writes:
         if name in written or name in RECORD_COLUMNS:
-            raise UsageError(f"{where}: it writes the column '{name}', which {written.get(name, 'the record')} already has")
+            raise UsageError(
+                f"{where}: it writes the column '{name}', which {written.get(name, 'the record')} already has"
+            )
     known = {*written, *RECORD_COLUMNS} - {"pixels"}
     when = _expression(entry.when, f"{where}.when", known)
     _expression(entry.keep, f"{where}.keep", known | set(factory.writes))
     upstream = {stage.name: stage.fingerprint for stage in earlier if set(stage.factory.writes) & _reads(factory, when)}
     fingerprint = digest(
-        [factory.name, factory.version, params.model_dump(mode="json"), entry.when, model and (model.id, model.sha256), upstream]
+        [
+            factory.name,
+            factory.version,
+            params.model_dump(mode="json"),
+            entry.when,
+            model and (model.id, model.sha256),
+            upstream,
+        ]
     )
-    return PlannedStage(factory.name, factory, params, entry.keep, entry.when, fingerprint, model, _resources(factory, params))
+    return PlannedStage(
+        factory.name, factory, params, entry.keep, entry.when, fingerprint, model, _resources(factory, params)
+    )
 
 
 def _resources(factory: type[Stage], params: Params) -> Resources:
@@ -166,7 +177,9 @@ def _model(role: str, spec: str, where: str) -> ModelInfo:
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     if info.problem:
-        raise UsageError(f"{where}: the model '{spec}' for {role} cannot be had: {info.problem}. `model: embedded` needs no hub.")
+        raise UsageError(
+            f"{where}: the model '{spec}' for {role} cannot be had: {info.problem}. `model: embedded` needs no hub."
+        )
     return info
 
 
@@ -184,7 +197,9 @@ def _check_names(expression: Expression, where: str, known: Iterable[str]) -> No
     known = sorted(known)
     for name in sorted(expression.names):
         if name not in known and not name.startswith("extra."):
-            raise UsageError(f"{where}: no column '{name}' is written before this{suggest(name, known)}; there are: {', '.join(known)}")
+            raise UsageError(
+                f"{where}: no column '{name}' is written before this{suggest(name, known)}; there are: {', '.join(known)}"
+            )
 
 
 def _check_select(loaded: Loaded, stages: Sequence[PlannedStage]) -> None:
@@ -199,7 +214,9 @@ def _check_select(loaded: Loaded, stages: Sequence[PlannedStage]) -> None:
         for name in (column[section.on], *(key.lstrip("-") for key in section.prefer)):
             if name not in known and not name.startswith("extra."):
                 where = loaded.where("select", "duplicates", i)
-                raise UsageError(f"{where}: it needs the column '{name}', which no stage under score: writes{suggest(name, known)}")
+                raise UsageError(
+                    f"{where}: it needs the column '{name}', which no stage under score: writes{suggest(name, known)}"
+                )
 
 
 def digest(value: Any) -> str:

@@ -53,9 +53,7 @@ def extra_texts(values: Iterable[Any]) -> pa.Array:
     """A source's own values as text (other types as JSON), so that no row's type depends on other rows."""
     texts = (v if v is None or isinstance(v, str) else json.dumps(v, sort_keys=True) for v in values)
     # Lone surrogates are legal in JSON but no UTF-8, and so no Arrow string.
-    return pa.array(
-        [None if t is None else t.encode("utf-8", "replace").decode() for t in texts], pa.string()
-    )
+    return pa.array([None if t is None else t.encode("utf-8", "replace").decode() for t in texts], pa.string())
 
 
 def kind_of(kind: pa.DataType) -> str:
@@ -130,9 +128,7 @@ class Constant:
         return "flag" if isinstance(self.value, bool) else "text" if isinstance(self.value, str) else "number"
 
     def values(self, rows: Rows, kind: str) -> pa.Scalar:
-        return (
-            in_stored_precision(pa.scalar(float(self.value))) if kind == "number" else pa.scalar(self.value)
-        )
+        return in_stored_precision(pa.scalar(float(self.value))) if kind == "number" else pa.scalar(self.value)
 
 
 @dataclass(frozen=True)
@@ -224,9 +220,7 @@ class Membership:
     text: str
 
     def outcome(self, rows: Rows) -> pa.Array:
-        tests = [
-            Comparison(self.column, "==", constant, self.text).outcome(rows) for constant in self.constants
-        ]
+        tests = [Comparison(self.column, "==", constant, self.text).outcome(rows) for constant in self.constants]
         found = reduce(pc.or_kleene, tests)
         return pc.invert(found) if self.negated else found
 
@@ -250,9 +244,7 @@ class Contains:
         elif kind == "list" and kind_of(array.type.value_type) in (self.constant.kind(rows), "null"):
             found = self._items(array)
         else:
-            raise Mismatch(
-                f"'{self.text}' looks for a {self.constant.kind(rows)} in a column of type {array.type}"
-            )
+            raise Mismatch(f"'{self.text}' looks for a {self.constant.kind(rows)} in a column of type {array.type}")
         return pc.invert(found) if self.negated else found
 
     def _items(self, array: pa.Array) -> pa.Array:

@@ -59,10 +59,16 @@ class PhaseProgress:
     def line(self) -> str:
         """`score    1,200 of 5,000 records   96.1/s   40 s left`."""
         of = f" of {self.total:,}" if self.total else ""
-        left = f"   {(self.total - self.done) / self.rate:,.0f} s left" if self.total and self.done and self.total > self.done else ""
+        left = (
+            f"   {(self.total - self.done) / self.rate:,.0f} s left"
+            if self.total and self.done and self.total > self.done
+            else ""
+        )
         return f"{self.phase:<7} {self.done:,}{of} records   {self.rate:,.1f}/s{left}"
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
         elif kind is None:

@@ -83,9 +83,7 @@ def place(store: Store, jobs: Iterable[ShardJob], entries: Iterable[dict[str, An
             store.move(staged, published)
         elif there.get(published) != entry["bytes"]:
             store.delete(job.done)
-            raise CurationError(
-                f"{store.uri(published)} was altered; run the same command again to make it anew"
-            )
+            raise CurationError(f"{store.uri(published)} was altered; run the same command again to make it anew")
 
 
 def _staged(job: ShardJob) -> list[str]:
@@ -98,9 +96,7 @@ def write_deal(store: Store, jobs: Iterable[ShardJob]) -> None:
         local = Path(folder) / "deal.parquet"
         with pq.ParquetWriter(local, DEAL_SCHEMA, compression="zstd") as writer:
             for job in jobs:
-                writer.write_table(
-                    pa.Table.from_pylist(list(_dealt_rows(report_of(store, job))), DEAL_SCHEMA)
-                )
+                writer.write_table(pa.Table.from_pylist(list(_dealt_rows(report_of(store, job))), DEAL_SCHEMA))
         store.put(DEAL, local)
 
 

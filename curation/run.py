@@ -77,8 +77,7 @@ class Run:
         """Bring scores/ up to the plan; returns how many records the source has."""
         manifest = self.plan.loaded.manifest
         sources = [
-            open_source(section, self.plan.loaded.base, self.store.child("_work"))
-            for section in manifest.source
+            open_source(section, self.plan.loaded.base, self.store.child("_work")) for section in manifest.source
         ]
         counts = [source.estimate() for source in sources]
         total = sum(count for count in counts if count is not None) if None not in counts else None

@@ -28,7 +28,12 @@ def resolved(plan: Plan) -> dict[str, Any]:
     for stage in plan.stages:
         body = {"keep": stage.keep, "when": stage.when, **stage.params.model_dump(mode="json")}
         data["score"].append({_key(plan, stage.name): {key: value for key, value in body.items() if value is not None}})
-    head = {"name": data.pop("name"), "seed": data.pop("seed"), "source": data.pop("source"), "models": data.pop("models")}
+    head = {
+        "name": data.pop("name"),
+        "seed": data.pop("seed"),
+        "source": data.pop("source"),
+        "models": data.pop("models"),
+    }
     return head | {"score": data.pop("score")} | {key: value for key, value in data.items() if value is not None}
 
 
@@ -79,4 +84,3 @@ def score_files(store: Store) -> list[str]:
     """Names of the chunk files in scores/, in chunk order."""
     names = [entry.name.rpartition("/")[2] for entry in store.list(chunkfile.SCORES)]
     return sorted(name for name in names if chunkfile.number_of(name) is not None)
-

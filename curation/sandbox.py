@@ -140,9 +140,7 @@ class Decoder:
             done += count
         return buffer
 
-    def _wait(
-        self, child: "subprocess.Popen[bytes]", pipe: IO[bytes] | None, deadline: float, writing: bool
-    ) -> None:
+    def _wait(self, child: "subprocess.Popen[bytes]", pipe: IO[bytes] | None, deadline: float, writing: bool) -> None:
         """Until the pipe is ready; past the deadline the child is killed."""
         assert pipe is not None
         poll = select.poll()

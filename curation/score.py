@@ -80,7 +80,9 @@ class ChunkScorer:
         engine = plan.loaded.manifest.engine
         self.plan, self.context, self.attempts = plan, context, engine.attempts
         self.planned = tuple(stages if stages is not None else plan.stages)
-        self.limits = Limits(seconds=engine.record_seconds, max_pixels=engine.max_pixels, memory_mb=engine.decode_memory_mb)
+        self.limits = Limits(
+            seconds=engine.record_seconds, max_pixels=engine.max_pixels, memory_mb=engine.decode_memory_mb
+        )
         self._decoder: Decoder | None = None
         self._loaded: dict[str, Stage] = {}
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
@@ -155,7 +157,9 @@ class ChunkScorer:
             self._loaded[planned.name] = stage
         return self._loaded[planned.name]
 
-    def _decoded(self, work: InWork, batches: Sequence[Sequence[int]]) -> Iterator[tuple[Sequence[int], dict[int, Pixels]]]:
+    def _decoded(
+        self, work: InWork, batches: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Sequence[int], dict[int, Pixels]]]:
         """Batches with their pictures, the next one decoding (in the child process) while this one is scored."""
         parts = self._bounded(work, batches)
         ahead = self._prefetch.submit(next, parts, None)
@@ -163,7 +167,9 @@ class ChunkScorer:
             ahead = self._prefetch.submit(next, parts, None)
             yield ready
 
-    def _bounded(self, work: InWork, batches: Sequence[Sequence[int]]) -> Iterator[tuple[Sequence[int], dict[int, Pixels]]]:
+    def _bounded(
+        self, work: InWork, batches: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Sequence[int], dict[int, Pixels]]]:
         """Decode what some stage of this worker needs, cutting a batch where its pixels grow too many."""
         for batch in batches:
             wanted = self._wanted(work, batch)
@@ -174,7 +180,9 @@ class ChunkScorer:
                 part.append(i)
                 if i in work.pixels:
                     pixels[i] = work.pixels.pop(i)
-                elif (data := fetched.pop(i, None)) is not None and (picture := self._decode(work, i, data)) is not None:
+                elif (data := fetched.pop(i, None)) is not None and (
+                    picture := self._decode(work, i, data)
+                ) is not None:
                     pixels[i] = picture
                 if sum(p.rgb.size for p in pixels.values()) > 3 * BATCH_PIXELS:
                     yield part, pixels
@@ -240,5 +248,3 @@ class ChunkScorer:
 
 def _slices(rows: range) -> list[Sequence[int]]:
     return [rows[i : i + BATCH_ROWS] for i in range(0, len(rows), BATCH_ROWS)]
-
-

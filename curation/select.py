@@ -129,9 +129,7 @@ def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
     rows = fates.alive()
     taken = pa.array(rows)
     width, height = (scores[name].take(taken).to_pylist() for name in ("width", "height"))
-    boxes = (
-        scores["content_box"].take(taken).to_pylist() if "content_box" in scores.known else [None] * len(rows)
-    )
+    boxes = scores["content_box"].take(taken).to_pylist() if "content_box" in scores.known else [None] * len(rows)
     small: dict[str, list[int]] = {}
     for row, w, h, box in zip(rows.tolist(), width, height, boxes, strict=True):
         if w and h and (reason := unencodable(w, h, box, encode)):
@@ -146,9 +144,7 @@ def _quarantine_failed(scores: Scores, fates: Fates, failed: Mapping[str, str]) 
         return
     places = pc.index_in(pa.array(sorted(failed), pa.string()), value_set=scores.ids).drop_null().to_numpy()
     rows = places[fates.is_alive[places]].astype(np.int64)
-    fates.quarantine(
-        rows, "encode", [failed[identity] for identity in scores.ids.take(pa.array(rows)).to_pylist()]
-    )
+    fates.quarantine(rows, "encode", [failed[identity] for identity in scores.ids.take(pa.array(rows)).to_pylist()])
 
 
 @dataclass(frozen=True)
@@ -201,9 +197,7 @@ def _drop_duplicates(duplicates: _Duplicates, fates: Fates) -> None:
         rows, distance = already_there(
             duplicates.scores, fates.alive(), section, threshold, duplicates.seed, Store(other)
         )
-        fates.drop(
-            rows, "duplicates", f"{section.on}: already in {other}", duplicates.value(distance), threshold
-        )
+        fates.drop(rows, "duplicates", f"{section.on}: already in {other}", duplicates.value(distance), threshold)
     found = duplicates.within(fates.alive())
     fates.drop_duplicates(found.rows, found.kept, section.on, duplicates.value(found.distance), threshold)
 
@@ -216,9 +210,7 @@ def _drop_over_cap(scores: Scores, fates: Fates, cap: CapSection) -> None:
     starts = np.flatnonzero(np.diff(codes[grouped], prepend=-2))
     place = np.arange(len(grouped)) - np.repeat(starts, np.diff(starts, append=len(grouped))) + 1
     over = place > cap.most
-    fates.drop(
-        grouped[over], "caps", f"{cap.by}: more than {cap.most}", place[over].astype(np.float64), cap.most
-    )
+    fates.drop(grouped[over], "caps", f"{cap.by}: more than {cap.most}", place[over].astype(np.float64), cap.most)
 
 
 def _drop_outside_sample(scores: Scores, fates: Fates, sample: float, seed: int) -> None:

@@ -75,9 +75,7 @@ def crop_box(image: Image.Image, box: Box, recipe: Recipe) -> Box:
     """
     left, top, right, bottom = box
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
-        raise ValueError(
-            f"the content box {list(box)} is not inside the picture, {image.width}x{image.height}"
-        )
+        raise ValueError(f"the content box {list(box)} is not inside the picture, {image.width}x{image.height}")
     width, height = right - left, bottom - top
     if width * recipe.height > height * recipe.width:
         inner_w, inner_h = max(1, round(height * recipe.width / recipe.height)), height

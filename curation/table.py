@@ -60,9 +60,7 @@ class Scores:
         try:
             return pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
-            raise CurationError(
-                f"the files of {self.store.root}/scores do not fit together: {error}"
-            ) from error
+            raise CurationError(f"the files of {self.store.root}/scores do not fit together: {error}") from error
 
     def _file(self, name: str, columns: list[str]) -> pa.Table:
         with self.store.open(name) as file:
@@ -106,9 +104,7 @@ class Scores:
         """A column as float64, NaN where it is null; UsageError where it holds no numbers."""
         column = self[name]
         if kind_of(column.type) not in ("number", "flag", "null") and not name.startswith("extra."):
-            raise UsageError(
-                f"records cannot be ordered by '{name}': its values are {column.type}, not numbers"
-            )
+            raise UsageError(f"records cannot be ordered by '{name}': its values are {column.type}, not numbers")
         return as_kind(column, "number").to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
     def ranked(self, prefer: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -116,9 +112,7 @@ class Scores:
         width x height where they are known, then by id. A null is worst."""
         keys = tuple(prefer)
         if keys not in self._orders:
-            columns = [
-                -self.numbers(key) if key[0] != "-" else self.numbers(key[1:]) for key in reversed(keys)
-            ]
+            columns = [-self.numbers(key) if key[0] != "-" else self.numbers(key[1:]) for key in reversed(keys)]
             if {"width", "height"} <= self.known:
                 columns.insert(0, -self.numbers("width") * self.numbers("height"))
             self._orders[keys] = np.lexsort(columns) if columns else np.arange(self.rows)
@@ -133,11 +127,7 @@ class Scores:
         rows = np.repeat(np.arange(self.rows, dtype=np.int32), lengths)
         place = np.empty(self.rows, np.int32)
         place[self._order] = np.arange(self.rows, dtype=np.int32)
-        values = (
-            pa.chunked_array([chunk.flatten() for chunk in column.chunks])
-            .unify_dictionaries()
-            .combine_chunks()
-        )
+        values = pa.chunked_array([chunk.flatten() for chunk in column.chunks]).unify_dictionaries().combine_chunks()
         encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
         codes = encoded.indices.to_numpy(zero_copy_only=False)
         out = {}

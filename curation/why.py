@@ -105,4 +105,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list) and len(value) > _LONG:
         return f"[{len(value)} values]"
     return str(value)
-

@@ -89,7 +89,12 @@ class EncodeWorker:
 def score_pools(plan: Plan, context: RunContext) -> list[Pool]:
     """One pool per group of the plan."""
     return [
-        Pool(_pool_name(group), lambda g=i: ScoreWorker(plan, context, g), max(s.resources.gpus for s in group), _memory(group))  # type: ignore[misc]
+        Pool(
+            _pool_name(group),
+            lambda g=i: ScoreWorker(plan, context, g),
+            max(s.resources.gpus for s in group),
+            _memory(group),
+        )  # type: ignore[misc]
         for i, group in enumerate(plan.groups)
     ]
 

@@ -33,7 +33,15 @@ def quality_mark(picture: Pixels) -> float:
     colour = _ramp(measures.colourfulness(picture), 0, 45)
     natural = 1 - _ramp(measures.brisque(picture), 15, 60)
     clean = 1 - _ramp(measures.blockiness(picture), 1.05, 3.0)
-    marks = ((sharp, 3.0), (light, 1.0), (unclipped, 0.5), (contrast, 1.5), (colour, 0.75), (natural, 1.0), (clean, 2.25))
+    marks = (
+        (sharp, 3.0),
+        (light, 1.0),
+        (unclipped, 0.5),
+        (contrast, 1.5),
+        (colour, 0.75),
+        (natural, 1.0),
+        (clean, 2.25),
+    )
     return 10 * sum(mark * weight for mark, weight in marks) / sum(weight for _, weight in marks)
 
 

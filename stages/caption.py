@@ -11,7 +11,9 @@ SOURCE = "embedded:tags+ocr"
 
 
 class CaptionParams(Params):
-    sure: float = Field(0.35, ge=0, le=1, description="tags from this probability on are stated; below, two are offered with `or`")
+    sure: float = Field(
+        0.35, ge=0, le=1, description="tags from this probability on are stated; below, two are offered with `or`"
+    )
     least: float = Field(0.12, ge=0, le=1, description="without a tag of this probability there is no caption")
 
 
@@ -33,12 +35,16 @@ class Caption(Stage):
     def run(self, batch: Batch) -> Columns:
         return rowwise(list(self.writes), self._describe, batch["tags"], batch["tag_scores"], batch["overlay_text"])
 
-    def _describe(self, tags: Sequence[str] | None, scores: Sequence[float] | None, text: str | None) -> tuple[str | None, str | None]:
+    def _describe(
+        self, tags: Sequence[str] | None, scores: Sequence[float] | None, text: str | None
+    ) -> tuple[str | None, str | None]:
         caption = sentence_of(tags or (), scores or (), text, self.params.sure, self.params.least)
         return caption, SOURCE if caption else None
 
 
-def sentence_of(tags: Sequence[str], scores: Sequence[float], text: str | None, sure: float, least: float) -> str | None:
+def sentence_of(
+    tags: Sequence[str], scores: Sequence[float], text: str | None, sure: float, least: float
+) -> str | None:
     """`a photo of a tabby or a tiger cat, with the text "SALE"`; None without a likely tag and without text."""
     likely = [tag for tag, score in zip(tags, scores, strict=True) if score >= least]
     named = likely[:1] if scores and scores[0] >= sure else likely[:2]

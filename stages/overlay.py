@@ -79,9 +79,7 @@ class Overlay(Stage):
     def _readable(self, picture: Pixels, boxes: Sequence[Box]) -> tuple[list[Box], list[str]]:
         """The boxes without those of the 12 largest that say nothing, and what these 12 say, from the top left."""
         largest = set(sorted(range(len(boxes)), key=lambda i: (-polygon_area(boxes[i]), i))[:MOST_READ])
-        texts = dict(
-            zip(sorted(largest), self.model.read(picture, [boxes[i] for i in sorted(largest)]), strict=True)
-        )
+        texts = dict(zip(sorted(largest), self.model.read(picture, [boxes[i] for i in sorted(largest)]), strict=True))
         kept = [box for i, box in enumerate(boxes) if i not in largest or texts[i]]
         return kept, [text for text in texts.values() if text]
 
@@ -103,10 +101,7 @@ def watermark(boxes: Sequence[Box], text: str, width: int, height: int) -> float
     if OWNERS.search(text) or any(names_agency(word) for word in text.lower().split()):
         return 0.9
     places = [np.concatenate([box.min(0), box.max(0)]) / (width, height, width, height) for box in boxes]
-    if any(
-        left < 0.5 < right and top < 0.5 < bottom and right - left > 0.3
-        for left, top, right, bottom in places
-    ):
+    if any(left < 0.5 < right and top < 0.5 < bottom and right - left > 0.3 for left, top, right, bottom in places):
         return 0.5
     return 0.3 if places and all(is_small_at_edge(*place) for place in places) else 0.0
 

@@ -16,9 +16,7 @@ class PHash(Stage):
 
     name = "phash"
     reads = ("pixels",)
-    writes = {
-        "phash": Column(pa.uint64(), "compare by Hamming distance: <= 6 of 64 bits is a near duplicate")
-    }
+    writes = {"phash": Column(pa.uint64(), "compare by Hamming distance: <= 6 of 64 bits is a near duplicate")}
     resources = Resources(milliseconds=0.5)
 
     def run(self, batch: Batch) -> Columns:

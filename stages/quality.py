@@ -14,20 +14,14 @@ class Quality(Stage):
     name = "quality"
     reads = ("pixels",)
     writes = {
-        "sharpness": Column(
-            pa.float32(), "variance of the Laplacian at 512 px: below ~50 blurred, above ~500 sharp"
-        ),
+        "sharpness": Column(pa.float32(), "variance of the Laplacian at 512 px: below ~50 blurred, above ~500 sharp"),
         "exposure": Column(pa.float32(), "mean luma, 0 black to 1 white"),
         "clipped": Column(pa.float32(), "share of nearly black or white pixels, 0-1"),
         "contrast": Column(pa.float32(), "standard deviation of luma, 0-0.5"),
         "colourfulness": Column(pa.float32(), "Hasler-Suesstrunk M3: 0 grey, 59 quite colourful"),
         "entropy": Column(pa.float32(), "of the luma histogram, bits 0-8"),
-        "brisque": Column(
-            pa.float32(), "BRISQUE-like distance from natural scene statistics, 0 natural to 100"
-        ),
-        "blockiness": Column(
-            pa.float32(), "steps on JPEG's 8 px grid against others: 1 none, above 1.3 visible"
-        ),
+        "brisque": Column(pa.float32(), "BRISQUE-like distance from natural scene statistics, 0 natural to 100"),
+        "blockiness": Column(pa.float32(), "steps on JPEG's 8 px grid against others: 1 none, above 1.3 visible"),
         "flat": Column(pa.float32(), "share of 16x16 tiles without structure, 1 for a single colour"),
         "content_box": Column(
             pa.list_(pa.int32()), "left, top, right, bottom of what a uniform border frames; null without one"

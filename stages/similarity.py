@@ -23,9 +23,7 @@ class Similarity(Stage):
     name = "similarity"
     reads = ("pixels", "caption", "captions")
     writes = {
-        "similarity": Column(
-            pa.float32(), "of `caption`; higher fits better, about -1..1; null without a caption"
-        ),
+        "similarity": Column(pa.float32(), "of `caption`; higher fits better, about -1..1; null without a caption"),
         "caption_similarities": Column(pa.list_(pa.float32()), "of each of `captions`, in their order"),
     }
     resources = Resources(cpus=1.0, memory_mb=700, milliseconds=38)
@@ -43,14 +41,11 @@ class Similarity(Stage):
             for text in [caption, *(captions or [])]
             if text and text.strip()  # a blank caption says nothing that could fit: it counts as none
         }
-        values = self.model.similarity(
-            [pixels for pixels, _ in pairs.values()], [text for _, text in pairs.values()]
-        )
+        values = self.model.similarity([pixels for pixels, _ in pairs.values()], [text for _, text in pairs.values()])
         scores = dict(zip(pairs, values, strict=True))
         return {
             "similarity": [scores.get((row, caption)) for row, caption in enumerate(batch["caption"])],
             "caption_similarities": [
-                [scores.get((row, text)) for text in captions or []]
-                for row, captions in enumerate(batch["captions"])
+                [scores.get((row, text)) for text in captions or []] for row, captions in enumerate(batch["captions"])
             ],
         }

@@ -34,9 +34,7 @@ class Text(Stage):
     """Words and length of the main caption, and flags for what is no description."""
 
     class Params(StageParams):
-        boilerplate: tuple[str, ...] = Field(
-            (), description="further phrases that mark a caption as boilerplate"
-        )
+        boilerplate: tuple[str, ...] = Field((), description="further phrases that mark a caption as boilerplate")
 
     name = "text"
     reads = ("caption",)

@@ -19,7 +19,9 @@ def photo(name: str, side: int = 256) -> torch.Tensor:
     """Short side `side`, centre crop: [1, 3, side, side] in [-1, 1]."""
     image = Image.open(Path(skimage.data.__path__[0]) / name).convert("RGB")
     scale = side / min(image.size)
-    image = image.resize((max(side, round(image.width * scale)), max(side, round(image.height * scale))), Image.Resampling.LANCZOS)
+    image = image.resize(
+        (max(side, round(image.width * scale)), max(side, round(image.height * scale))), Image.Resampling.LANCZOS
+    )
     left, top = (image.width - side) // 2, (image.height - side) // 2
     values = np.asarray(image.crop((left, top, left + side, top + side)), np.float32)
     return torch.from_numpy(values / 127.5 - 1).permute(2, 0, 1)[None]

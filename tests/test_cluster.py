@@ -40,7 +40,11 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()
-    for name, value in (("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_EC2_METADATA_DISABLED", "true")):
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ):
         monkeypatch.setenv(name, value)
     client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
     client.create_bucket(Bucket="corpus")
@@ -63,8 +67,20 @@ def test_a_lost_node_costs_no_record(bucket: str, monkeypatch: pytest.MonkeyPatc
     second = cluster.add_node(num_cpus=1)
     try:
         out = Store(bucket.replace("PATH", "runs/one"))
-        command = [sys.executable, "-m", "curation", "run", bucket.replace("PATH", "in/manifest.yaml"), "--out", out.root, "--address", cluster.address]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ))
+        command = [
+            sys.executable,
+            "-m",
+            "curation",
+            "run",
+            bucket.replace("PATH", "in/manifest.yaml"),
+            "--out",
+            out.root,
+            "--address",
+            cluster.address,
+        ]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
+        )
         deadline = time.monotonic() + 200
         while len(out.list("scores")) < 3 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)

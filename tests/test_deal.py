@@ -15,9 +15,7 @@ def test_shards_are_full_but_for_the_last() -> None:
 
 
 def test_without_failures_ids_are_dealt_in_order() -> None:
-    assert deal_all({"1x8x8": ["c", "a", "b"]}, {"1x8x8": ["b", "c", "a"]}, 2) == {
-        "1x8x8": [["a", "b"], ["c"]]
-    }
+    assert deal_all({"1x8x8": ["c", "a", "b"]}, {"1x8x8": ["b", "c", "a"]}, 2) == {"1x8x8": [["a", "b"], ["c"]]}
 
 
 def test_a_hole_is_filled_from_the_end() -> None:
@@ -46,9 +44,7 @@ def test_everyone_is_dealt_once_into_full_dense_shards(base: set[str], final: se
 
 
 @given(base=ids, final=ids, random=st.randoms())
-def test_the_order_in_which_ids_are_known_does_not_matter(
-    base: set[str], final: set[str], random: object
-) -> None:
+def test_the_order_in_which_ids_are_known_does_not_matter(base: set[str], final: set[str], random: object) -> None:
     shuffled_base, shuffled_final = list(base), list(final)
     random.shuffle(shuffled_base)  # type: ignore[attr-defined]
     random.shuffle(shuffled_final)  # type: ignore[attr-defined]
@@ -56,9 +52,7 @@ def test_the_order_in_which_ids_are_known_does_not_matter(
 
 
 @given(base=ids.filter(bool), data=st.data(), newcomers=ids)
-def test_a_failure_moves_none_but_those_at_the_end(
-    base: set[str], data: st.DataObject, newcomers: set[str]
-) -> None:
+def test_a_failure_moves_none_but_those_at_the_end(base: set[str], data: st.DataObject, newcomers: set[str]) -> None:
     failed = data.draw(st.sets(st.sampled_from(sorted(base))))
     newcomers -= base
     before, after = sorted(base), mend(base, (base - failed) | newcomers)

@@ -67,9 +67,7 @@ def test_the_pixel_hash_is_of_the_picture_and_not_of_its_packing() -> None:
     assert decoded(flipped)[1]["pixel_sha256"] != decoded(packings[0])[1]["pixel_sha256"]
 
 
-@pytest.mark.parametrize(
-    "kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA"]
-)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA"])
 def test_every_format_on_the_list_opens(kind: str) -> None:
     values, info = decoded(packed(PHOTO, kind))
     assert info["format"] == kind
@@ -173,9 +171,7 @@ def test_a_cmyk_jpeg_as_adobe_writes_it_is_not_negative() -> None:
 
 
 def test_lab_is_converted_by_its_meaning() -> None:
-    to_lab = ImageCms.buildTransform(
-        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
-    )
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
     lab = ImageCms.applyTransform(PHOTO, to_lab)
     assert lab is not None
     values, info = decoded(packed(lab, "TIFF"))
@@ -217,9 +213,7 @@ def test_sixteen_bit_rgb_is_scaled_and_not_clipped() -> None:
         (np.array([[7, 7, 7]], np.int32), [7, 7, 7]),
     ],
 )
-def test_floats_and_integers_are_scaled_to_the_range_they_were_meant_for(
-    deep: Any, expected: list[int]
-) -> None:
+def test_floats_and_integers_are_scaled_to_the_range_they_were_meant_for(deep: Any, expected: list[int]) -> None:
     assert decoded(packed(Image.fromarray(deep), "TIFF"))[0][0, :, 0].tolist() == expected
 
 
@@ -249,9 +243,7 @@ def test_damage_behind_the_first_frame_does_not_matter() -> None:
     assert info["frames"] == 2
 
 
-@pytest.mark.parametrize(
-    "kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA"]
-)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA"])
 def test_half_a_file_is_refused(kind: str) -> None:
     raw = packed(PHOTO, kind)
     assert refusal(raw[: len(raw) // 2])
@@ -269,11 +261,7 @@ def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 0, e
     """A PNG from its parts; `rows` as filtered and not yet compressed."""
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + extra
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     )
 
 

@@ -18,9 +18,7 @@ def tiny(**config: Any) -> AutoencoderKL:
     """The architecture of SD's VAE, random and small: 4x, 4 channels."""
     torch.manual_seed(0)
     blocks = {"down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3}
-    return AutoencoderKL(
-        block_out_channels=[8, 8, 16], norm_num_groups=4, sample_size=32, **blocks, **config
-    ).eval()
+    return AutoencoderKL(block_out_channels=[8, 8, 16], norm_num_groups=4, sample_size=32, **blocks, **config).eval()
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +139,7 @@ def cached(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str
     return commit
 
 
-def test_weights_in_the_hubs_cache_are_loaded_without_the_hub(
-    cached: str, folder: Path, pixels: torch.Tensor
-) -> None:
+def test_weights_in_the_hubs_cache_are_loaded_without_the_hub(cached: str, folder: Path, pixels: torch.Tensor) -> None:
     place = Place.parse("someone/pipeline/vae")
     assert place == Place(None, "someone/pipeline", "vae") and place.commit() == cached
     vae = DiffusersVae("someone/pipeline/vae")

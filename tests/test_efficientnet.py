@@ -25,9 +25,7 @@ def test_class_names_are_in_the_order_of_imagenet() -> None:
 
 
 def test_tags_name_what_the_photo_shows(model: EfficientNet) -> None:
-    cat, rocket, coffee = model.tags(
-        [Pixels.of(data.cat()), Pixels.of(data.rocket()), Pixels.of(data.coffee())], 3
-    )
+    cat, rocket, coffee = model.tags([Pixels.of(data.cat()), Pixels.of(data.rocket()), Pixels.of(data.coffee())], 3)
     assert cat[0][0] in {"tabby", "tiger cat", "Egyptian cat"}
     assert {"missile", "projectile"} & {name for name, _ in rocket}
     assert {"espresso", "cup"} & {name for name, _ in coffee}

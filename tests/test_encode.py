@@ -41,9 +41,7 @@ ALL = "width > 0"
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """22 different pictures with captions, four of which have a larger near duplicate."""
     folder = tmp_path_factory.mktemp("pictures")
-    photos = [
-        Image.fromarray(getattr(data, name)()) for name in ("astronaut", "cat", "coffee", "rocket", "chelsea")
-    ]
+    photos = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "cat", "coffee", "rocket", "chelsea")]
     rows: list[dict[str, Any]] = []
 
     def add(picture: Image.Image, name: str) -> None:
@@ -55,9 +53,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part = photos[i % 5].crop((x % 150, y, x % 150 + 110 + 20 * (i % 4), y + 120))
         add(part, f"{i:02d}.png")
         if i < 4:
-            add(
-                part.resize((part.width * 2, part.height * 2), Image.Resampling.BICUBIC), f"{i:02d}-large.png"
-            )
+            add(part.resize((part.width * 2, part.height * 2), Image.Resampling.BICUBIC), f"{i:02d}-large.png")
     (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -88,9 +84,7 @@ def decided(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def scores(out: Path) -> list[dict[str, Any]]:
-    return [
-        row for file in sorted((out / "scores").glob("*.parquet")) for row in pq.read_table(file).to_pylist()
-    ]
+    return [row for file in sorted((out / "scores").glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
 
 
 def sound(out: Path) -> Shards:
@@ -104,9 +98,7 @@ def sound(out: Path) -> Shards:
     for bucket, entries in by_bucket.items():
         assert [entry["path"] for entry in entries] == [f"{bucket}/{i:05d}.tar" for i in range(len(entries))]
         assert all(entry["samples"] == 4 for entry in entries[:-1])
-    on_disk = {
-        str(path.relative_to(out / "shards")) for path in (out / "shards").rglob("*") if path.is_file()
-    }
+    on_disk = {str(path.relative_to(out / "shards")) for path in (out / "shards").rglob("*") if path.is_file()}
     assert on_disk == {*shards.paths, "index.json"}
     return shards
 
@@ -127,15 +119,9 @@ def test_a_sample_holds_what_the_models_say_of_the_pictures_pixels(corpus: Path,
             )
         assert np.array_equal(sample.mean[:, 0], mean[0].numpy().astype(np.float16))
         assert np.array_equal(sample.logvar[:, 0, 0, 0], logvar[0, :, 0, 0].numpy().astype(np.float16))  # type: ignore[index]
-        assert meta["captions"] == row["captions"] and meta["caption_sources"] == ["source"] * len(
-            row["captions"]
-        )
+        assert meta["captions"] == row["captions"] and meta["caption_sources"] == ["source"] * len(row["captions"])
         assert [t.tolist() for t in sample.texts] == [t.tolist() for t in text.tokens(row["captions"])]
-        assert (
-            (meta["original_width"], meta["original_height"])
-            == (meta["width"], meta["height"])
-            == picture.size
-        )
+        assert (meta["original_width"], meta["original_height"]) == (meta["width"], meta["height"]) == picture.size
         assert meta["scores"]["min_side"] == min(picture.size) and "captions" not in meta["scores"]
         assert {"media": "image", "frames": 1, "frame_start": 0, "frame_step": 1}.items() <= meta.items()
 
@@ -204,10 +190,7 @@ def test_a_file_that_vanished_or_changed_is_quarantined_and_replaced(corpus: Pat
     rows = decided(out)
     assert rows["02-large.png"]["decision"] == rows["09.png"]["decision"] == "quarantined"
     assert rows["02-large.png"]["error"].endswith("02-large.png does not exist")
-    assert (
-        rows["09.png"]["error"]
-        == "the file changed since it was scored: `curate run --retry` scores it again"
-    )
+    assert rows["09.png"]["error"] == "the file changed since it was scored: `curate run --retry` scores it again"
     assert rows["02.png"]["decision"] == "kept"  # the next best of its duplicates
     assert (ledger.kept, len(sound(out))) == (17, 17)
 
@@ -352,17 +335,12 @@ def test_a_diffusers_vae_stores_its_raw_posterior(corpus: Path, tmp_path: Path) 
     out = tmp_path / "run"
     go(corpus / "manifest.yaml", out, f"encode.vae=diffusers:{tmp_path / 'vae'}")
     index = json.loads((out / "shards/index.json").read_text())
-    assert (
-        index["vae"]["latents_std"] == pytest.approx([1 / 0.18215] * 4)
-        and index["vae"]["spatial_factor"] == 8
-    )
+    assert index["vae"]["latents_std"] == pytest.approx([1 / 0.18215] * 4) and index["vae"]["spatial_factor"] == 8
     uris = {row["id"]: row["source_uri"] for row in scores(out)}
     for sample in open_shard(Store(str(out / "shards")), index["shards"][0]["path"]):
         size = (sample.meta["target_width"], sample.meta["target_height"])
         picture = Image.open(uris[sample.id]).convert("RGB")
-        pixels = np.asarray(
-            picture.resize(size, Image.Resampling.LANCZOS, box=tuple(sample.meta["crop_ltrb"]))
-        )
+        pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS, box=tuple(sample.meta["crop_ltrb"])))
         with torch.inference_mode():
             posterior = model.encode(
                 torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].contiguous() / 127.5 - 1
@@ -381,9 +359,7 @@ def test_latents_that_are_not_numbers_never_reach_a_shard(corpus: Path, tmp_path
         go(corpus / "manifest.yaml", tmp_path / "run", f"encode.vae=diffusers:{tmp_path / 'vae'}")
     rows = decided(tmp_path / "run").values()
     failed = [row["error"] for row in rows if row["decision"] == "quarantined"]
-    assert len(failed) == len(rows) and set(failed) == {
-        "the VAE gave values that are NaN or infinite in fp16"
-    }
+    assert len(failed) == len(rows) and set(failed) == {"the VAE gave values that are NaN or infinite in fp16"}
     assert json.loads((tmp_path / "run/shards/index.json").read_text())["shards"] == []
 
 
@@ -393,9 +369,7 @@ def test_captions_keep_their_order_and_say_where_they_are_from() -> None:
         "generated_caption": "a cat",
         "generated_caption_source": "embedded:tags",
     }
-    made = member(
-        row | {"aesthetic": 0.5, "sharpness": float("nan"), "tags": None}, ["sharpness", "aesthetic", "tags"]
-    )
+    made = member(row | {"aesthetic": 0.5, "sharpness": float("nan"), "tags": None}, ["sharpness", "aesthetic", "tags"])
     assert made["captions"] == ["one", "two", "a cat"]
     assert made["caption_sources"] == ["source", "source", "embedded:tags"]
     assert json.loads(made["scores"]) == {"aesthetic": 0.5}
@@ -444,7 +418,5 @@ def test_an_object_store_gets_the_same_shards(corpus: Path, tmp_path: Path) -> N
     remote = {entry.name: files.read(entry.name) for entry in files.list()}
     for name, body in everything(tmp_path / "disk").items():
         assert remote[name] == body
-    assert (
-        len([name for name in remote if name.startswith("shards/")]) == len(Shards(f"{url}/shards").paths) + 1
-    )
+    assert len([name for name in remote if name.startswith("shards/")]) == len(Shards(f"{url}/shards").paths) + 1
     assert not [name for name in remote if "staged" in name]

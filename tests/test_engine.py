@@ -33,18 +33,14 @@ engine: {{rows_per_chunk: 3}}
 def manifest(folder: Path, seconds: float = 0.15) -> Path:
     table = write_corpus(folder / "corpus", RECORDS)
     path = folder / "manifest.yaml"
-    path.write_text(
-        MANIFEST.format(table=table, seconds=seconds).replace("duplicates: near", "duplicates: exact")
-    )
+    path.write_text(MANIFEST.format(table=table, seconds=seconds).replace("duplicates: near", "duplicates: exact"))
     return path
 
 
 def start(path: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-m", "curation", "run", str(path), "--out", str(out), *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
@@ -104,9 +100,7 @@ def test_ray_makes_the_same_bytes_even_when_a_worker_is_killed(
 
 
 @pytest.mark.slow
-def test_a_killed_driver_goes_on_where_it_was(
-    undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_a_killed_driver_goes_on_where_it_was(undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     path, expected = undisturbed
     process = start(path, tmp_path / "run", "--engine", "inline")
     wait_for(lambda: committed(tmp_path / "run") >= 3, process)
@@ -118,14 +112,10 @@ def test_a_killed_driver_goes_on_where_it_was(
     after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run" / "scores").glob("*.parquet")}
     assert all(after[name] == time for name, time in before.items())
     assert products(tmp_path / "run") == expected
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["phases"]["score"]["resumed"] == 3 * len(
-        before
-    )
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["phases"]["score"]["resumed"] == 3 * len(before)
 
 
-def test_a_second_run_into_one_directory_is_refused(
-    undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_a_second_run_into_one_directory_is_refused(undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     path, _ = undisturbed
     first = start(path, tmp_path / "run", "--engine", "inline")
     wait_for(lambda: committed(tmp_path / "run") >= 1, first)

@@ -63,8 +63,6 @@ def test_orientations_of_one_picture_agree(shared_corpus: Path, outcomes: dict[s
     # Their labels differ a little; a turn or a flip would differ by 39 levels and more.
     for family in ("pil_g4_orientation_*.tif", "pil_avif_rot*mir*.avif"):
         names = [f"evil/{path.name}" for path in sorted((shared_corpus / "evil").glob(family))]
-        pictures = [
-            picture.rgb.astype(int) for name in names if isinstance(picture := outcomes[name], Pixels)
-        ]
+        pictures = [picture.rgb.astype(int) for name in names if isinstance(picture := outcomes[name], Pixels)]
         assert len(pictures) >= 5
         assert all(np.abs(picture - pictures[0]).mean() < 10 for picture in pictures), family

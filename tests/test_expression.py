@@ -58,9 +58,7 @@ COLUMNS = {
         ("side\n>= 128", [1, 3]),
     ],
 )
-def test_keeps_rows_for_which_it_is_true_and_not_those_for_which_it_is_null(
-    text: str, kept: list[int]
-) -> None:
+def test_keeps_rows_for_which_it_is_true_and_not_those_for_which_it_is_null(text: str, kept: list[int]) -> None:
     assert [i for i, ok in enumerate(parse(text).evaluate(COLUMNS)) if ok] == kept
 
 
@@ -150,9 +148,7 @@ def test_refuses_everything_else_with_the_place_and_the_part(text: str, sentence
     assert str(error.value).startswith("m.yaml:7: select.keep.0: ") and sentence in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "text", ["format > 3", "side == 'x'", "flat < true", "side", "flags == 1", "3 in flags"]
-)
+@pytest.mark.parametrize("text", ["format > 3", "side == 'x'", "flat < true", "side", "flags == 1", "3 in flags"])
 def test_refuses_to_compare_what_cannot_be_compared(text: str) -> None:
     with pytest.raises(UsageError, match=r"^m\.yaml:7: "):
         parse(text, "m.yaml:7").evaluate(COLUMNS)
@@ -169,9 +165,7 @@ def test_travels_to_other_processes() -> None:
 
 
 TESTS = st.recursive(
-    st.sampled_from(
-        ["a > 1", "b <= 2", "a == b", "a is null", "b is not null", "a in [1, 3]", "b not in [0, 2]"]
-    ),
+    st.sampled_from(["a > 1", "b <= 2", "a == b", "a is null", "b is not null", "a in [1, 3]", "b not in [0, 2]"]),
     lambda inner: st.one_of(
         inner.map("not ({})".format),
         st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda t: f"({t[0]}) {t[1]} ({t[2]})"),

@@ -31,9 +31,7 @@ with RunLock(Store(sys.argv[1])):
 @contextmanager
 def other_run(root: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A second process that holds the lock, and its child's process number."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(root), *more], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(root), *more], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
         yield process, int(process.stdout.readline())
@@ -44,9 +42,7 @@ def other_run(root: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], i
 
 def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
     with other_run(tmp_path) as (process, _):
-        with pytest.raises(
-            CurationError, match=rf"another run is working .*process {process.pid} on .*since 20"
-        ):
+        with pytest.raises(CurationError, match=rf"another run is working .*process {process.pid} on .*since 20"):
             RunLock(Store(str(tmp_path))).__enter__()
         assert process.poll() is None
 
@@ -107,9 +103,7 @@ def test_an_object_store_refuses_a_second_run_and_is_clean_afterwards(objects: S
 
 
 def test_on_this_machine_a_dead_process_is_enough_to_take_over(objects: Store) -> None:
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
-    )
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     objects.write(LOCK, json.dumps({**holder("x"), "pid": int(dead.stdout), "beat": time.time()}).encode())
     with quick(objects):
         pass

@@ -11,9 +11,7 @@ from skimage import data
 from curation import measures
 from curation.pixels import Pixels
 
-PHOTOS = {
-    name: Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")
-}
+PHOTOS = {name: Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")}
 MEASURES = (
     "sharpness", "exposure", "clipped", "contrast", "colourfulness", "entropy", "flat", "brisque",
     "blockiness",
@@ -128,10 +126,7 @@ def test_the_ladders_of_the_corpus(shared_corpus: Path) -> None:
 
 
 def test_nine_of_ten_web_photos_are_natural(shared_corpus: Path) -> None:
-    values = [
-        measures.brisque(of(Image.open(path)))
-        for path in sorted((shared_corpus / "images").glob("coco_*.jpg"))
-    ]
+    values = [measures.brisque(of(Image.open(path))) for path in sorted((shared_corpus / "images").glob("coco_*.jpg"))]
     assert len(values) == 141
     assert 12 < np.median(values) < 20
     assert np.percentile(values, 90) == pytest.approx(28, abs=1)

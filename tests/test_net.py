@@ -23,9 +23,7 @@ OPEN = Guard(max_bytes=1000, private_addresses=True, timeout_s=5)
 
 @pytest.fixture(scope="module")
 def web() -> Iterator[Web]:
-    with serve(
-        {"/a.jpg": b"picture", "/b%20%C3%A9.jpg": b"odd name", "/x": b"x", "/big.jpg": bytes(1001)}
-    ) as web:
+    with serve({"/a.jpg": b"picture", "/b%20%C3%A9.jpg": b"odd name", "/x": b"x", "/big.jpg": bytes(1001)}) as web:
         yield web
 
 
@@ -136,9 +134,7 @@ def test_redirects_are_followed_and_every_address_on_the_way_is_checked(
 ) -> None:
     assert get(web.url("/redirect/a.jpg"), OPEN) == b"picture"
     # 127.0.0.1 plays a public server here: it is let through, and redirects to another loopback address.
-    monkeypatch.setattr(
-        "curation.net.refusal", lambda address: None if address == "127.0.0.1" else refusal(address)
-    )
+    monkeypatch.setattr("curation.net.refusal", lambda address: None if address == "127.0.0.1" else refusal(address))
     inside = f"/redirect/http://127.0.0.2:{web.server_port}/a.jpg"
     with pytest.raises(CurationError, match=r"127.0.0.2 is not a public address"):
         get(web.url(inside), Guard(max_bytes=1000), retries=0)
@@ -182,9 +178,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
         .sign(key, hashes.SHA256())
     )
     path = tmp_path_factory.mktemp("tls") / "server.pem"

@@ -56,9 +56,7 @@ def test_values_are_those_of_open_clip_itself(tiny: Path) -> None:
     import open_clip
     import torch
 
-    reference, _, preprocess = open_clip.create_model_and_transforms(
-        "tiny-clip", str(tiny / "clip.safetensors")
-    )
+    reference, _, preprocess = open_clip.create_model_and_transforms("tiny-clip", str(tiny / "clip.safetensors"))
     picture, caption = (
         preprocess(Image.fromarray(data.cat()))[None],
         open_clip.get_tokenizer("tiny-clip")(["a cat"]),
@@ -104,9 +102,7 @@ class Evil:
         return os.mkdir, ("unpickled",)
 
 
-def test_a_pickle_that_runs_code_is_refused(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickle_that_runs_code_is_refused(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.chdir(tmp_path)
@@ -121,9 +117,7 @@ def test_a_folder_says_its_own_preprocessing(tiny: Path) -> None:
     assert describe("image_text", local).problem is None
     own = open_model("image_text", local).embed([Pixels.of(data.cat())])
     assert own.shape == (1, 24)
-    assert not np.allclose(
-        own, open_model("image_text", spec(tiny)).embed([Pixels.of(data.cat())]), atol=1e-4
-    )
+    assert not np.allclose(own, open_model("image_text", spec(tiny)).embed([Pixels.of(data.cat())]), atol=1e-4)
 
 
 def test_stages_take_the_backend_from_their_params(tiny: Path) -> None:

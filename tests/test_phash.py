@@ -68,18 +68,14 @@ def test_a_single_colour_has_only_its_mean() -> None:
 def test_the_stage_writes_uint64() -> None:
     pictures = [Pixels.of(np.asarray(photo.convert("RGB"))) for photo in PHOTOS.values()]
     columns = run_guarded(PHash(Params()), {"pixels": pictures})
-    assert pa.array(columns["phash"], PHash.writes["phash"].type).to_pylist() == [
-        of(p) for p in PHOTOS.values()
-    ]
+    assert pa.array(columns["phash"], PHash.writes["phash"].type).to_pylist() == [of(p) for p in PHOTOS.values()]
 
 
 def test_the_pairs_of_the_corpus(shared_corpus: Path) -> None:
     """Packings, sizes, JPEG quality 20 and blur are found at 6 bits, all of them; crops and flips are not."""
 
     def hashed(name: str) -> int:
-        path = next(
-            folder / name for folder in (shared_corpus / "dups", shared_corpus) if (folder / name).exists()
-        )
+        path = next(folder / name for folder in (shared_corpus / "dups", shared_corpus) if (folder / name).exists())
         return phash(Pixels.of(np.asarray(decode_image(path.read_bytes(), 10**9)[0])))
 
     near: dict[str, list[bool]] = {}

@@ -53,7 +53,9 @@ def test_every_planted_defect_is_found_and_no_clean_record_is_lost(corpus: Path,
 
 @pytest.mark.slow
 def test_clean_records_end_in_the_shards(corpus: Path, done: Path) -> None:
-    truth = {row["file"]: row["planted"] for row in map(json.loads, (corpus / "planted.jsonl").read_text().splitlines())}
+    truth = {
+        row["file"]: row["planted"] for row in map(json.loads, (corpus / "planted.jsonl").read_text().splitlines())
+    }
     kept = {sample.meta["source_key"] for sample in Shards(str(done / "shards"))}
     lost = {file for file, planted in truth.items() if planted is None and file not in kept}
     decided = {row["id"]: row for row in rundir.read_selection(Store(str(done))).to_pylist()}

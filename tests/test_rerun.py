@@ -56,9 +56,7 @@ def test_running_again_computes_nothing(manifest: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in (manifest.parent / "run" / "scores").iterdir()}
     assert go(manifest).kept == 16
     assert log(manifest) == []
-    assert before == {
-        path.name: path.stat().st_mtime_ns for path in (manifest.parent / "run" / "scores").iterdir()
-    }
+    assert before == {path.name: path.stat().st_mtime_ns for path in (manifest.parent / "run" / "scores").iterdir()}
 
 
 def test_a_tighter_gate_loads_no_model(manifest: Path) -> None:

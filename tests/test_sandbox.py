@@ -96,9 +96,7 @@ def test_standardizing_in_the_child_is_standardizing(decoder: Decoder) -> None:
 
 
 def test_a_content_box_of_another_picture_is_refused(decoder: Decoder) -> None:
-    with pytest.raises(
-        DecodeError, match=r"content box \[0, 0, 9999, 10\] is not inside the picture, 512x512"
-    ):
+    with pytest.raises(DecodeError, match=r"content box \[0, 0, 9999, 10\] is not inside the picture, 512x512"):
         decoder.standardize(PHOTO, Recipe(64, 64, box=(0, 0, 9999, 10)))
 
 
@@ -117,9 +115,7 @@ def test_a_refusal_is_the_decoders_sentence(decoder: Decoder) -> None:
         (b"swell:", "the decoder ended with exit code 1, 2 times"),
     ],
 )
-def test_a_killer_is_refused_and_its_neighbours_are_not_touched(
-    fragile: Decoder, raw: bytes, sentence: str
-) -> None:
+def test_a_killer_is_refused_and_its_neighbours_are_not_touched(fragile: Decoder, raw: bytes, sentence: str) -> None:
     before = fragile.decode(PHOTO)
     assert refusal(fragile, raw) == sentence
     assert np.array_equal(fragile.decode(PHOTO).rgb, before.rgb)
@@ -150,10 +146,7 @@ def test_a_real_picture_that_needs_too_much_memory() -> None:
 
 def test_a_real_picture_that_takes_too_long() -> None:
     hasty = Decoder(Limits(seconds=0.05))
-    assert (
-        refusal(hasty, packed(Image.new("L", (10_000, 10_000))))
-        == "the decoder took longer than 0.05 s, 2 times"
-    )
+    assert refusal(hasty, packed(Image.new("L", (10_000, 10_000)))) == "the decoder took longer than 0.05 s, 2 times"
     hasty.close()
 
 

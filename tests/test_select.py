@@ -23,9 +23,7 @@ def manifest(encode: Mapping[str, Any] | None = None, seed: int = 0, **select: A
     return Manifest.model_validate(data | ({"encode": encode} if encode else {}))
 
 
-def rows(
-    store: Store, made: Manifest, gates: list[Gate] = GATES, **options: Any
-) -> dict[str, dict[str, Any]]:
+def rows(store: Store, made: Manifest, gates: list[Gate] = GATES, **options: Any) -> dict[str, dict[str, Any]]:
     """id -> what selection.parquet says of it, nulls left out."""
     decided = decide(store, made, gates, options.pop("failed", {}), **options)
     ids = decided["id"].to_pylist()
@@ -66,9 +64,7 @@ def test_gates_drop_with_stage_part_value_and_threshold(tmp_path: Path) -> None:
 
 
 def test_a_gate_judges_only_records_that_its_stage_was_meant_for(tmp_path: Path) -> None:
-    store = write_scores(
-        tmp_path, media=["image", "video"], similarity=[0.1, None], scored=[["a", "b"], ["a"]]
-    )
+    store = write_scores(tmp_path, media=["image", "video"], similarity=[0.1, None], scored=[["a", "b"], ["a"]])
     decided = rows(store, manifest(), [("a", None, None), ("b", "similarity > 0.5", "media == 'image'")])
     assert kept(decided) == ["r001"]
 
@@ -174,12 +170,9 @@ def test_near_embeddings_fall_and_the_recall_is_told(tmp_path: Path) -> None:
     made = manifest(duplicates={"on": "embedding", "prefer": ["aesthetic"]})
     decided = rows(store, made, say=said.append)
     assert kept(decided) == ["r001", "r002", "r003", "r004", "r005"]
-    assert decided["r000"]["duplicate_of"] == "r002" and decided["r000"]["value"] == pytest.approx(
-        0.998753, abs=1e-5
-    )
+    assert decided["r000"]["duplicate_of"] == "r002" and decided["r000"]["value"] == pytest.approx(0.998753, abs=1e-5)
     assert said == [
-        "near embeddings: 1 of 3 records fall to a better one "
-        "(all pairs compared, 100.0% of planted pairs found)"
+        "near embeddings: 1 of 3 records fall to a better one (all pairs compared, 100.0% of planted pairs found)"
     ]
 
 
@@ -195,9 +188,7 @@ def test_what_another_run_kept_is_already_there(tmp_path: Path, on: str) -> None
     made = manifest(keep="id != 'a3'")
     rundir.write_selection(other, decide(other, made, GATES, {}))
     store = scores("second", ["b1", "b2", "b3"], [15, 3, 15])
-    section: dict[str, Any] = {"on": on, "against": [other.root]} | (
-        {"threshold": 0} if on == "phash" else {}
-    )
+    section: dict[str, Any] = {"on": on, "against": [other.root]} | ({"threshold": 0} if on == "phash" else {})
     decided = rows(store, manifest(duplicates=section))
     assert kept(decided) == ["b2"]
     for identity in ("b1", "b3"):
@@ -217,9 +208,7 @@ def test_failed_records_make_room_for_the_next_best_and_move_no_percentile(tmp_p
     store = write_scores(tmp_path, sha256=["x", "x", "y", "z"], aesthetic=[4, 3, 2, 1])
     made = manifest(keep="aesthetic >= p25", duplicates={"on": "bytes", "prefer": ["aesthetic"]})
     assert kept(rows(store, made)) == ["r000", "r002"]
-    decided = rows(
-        store, made, failed={"r000": "the picture is gone", "r003": "never asked", "r9": "unknown"}
-    )
+    decided = rows(store, made, failed={"r000": "the picture is gone", "r003": "never asked", "r9": "unknown"})
     assert kept(decided) == ["r001", "r002"]
     assert decided["r000"] == {
         "decision": "quarantined",

@@ -19,9 +19,7 @@ def test_columns_are_plain_bytes_with_their_shapes(tmp_path: Path) -> None:
     sample = written[ROW_GROUP]
     assert row["id"] == sample.id
     assert np.array_equal(np.frombuffer(row["latent_mean"], np.float16).reshape(row["shape"]), sample.mean)
-    assert np.array_equal(
-        np.frombuffer(row["latent_logvar"], np.float16).reshape(row["logvar_shape"]), sample.logvar
-    )
+    assert np.array_equal(np.frombuffer(row["latent_logvar"], np.float16).reshape(row["logvar_shape"]), sample.logvar)
     assert row["text_lengths"] == [len(text) for text in sample.texts]
 
 

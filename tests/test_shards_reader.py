@@ -76,9 +76,7 @@ def test_a_folder_without_an_index_is_refused(root: Path) -> None:
         ({"statistics": {"normalized_rms": float("nan")}}, "RMS of nan, outside"),
     ],
 )
-def test_an_index_that_promises_nothing_good_is_refused(
-    root: Path, changes: dict[str, Any], reason: str
-) -> None:
+def test_an_index_that_promises_nothing_good_is_refused(root: Path, changes: dict[str, Any], reason: str) -> None:
     index_with(root, **changes)
     with pytest.raises(CurationError, match=reason):
         Shards(str(root))
@@ -94,9 +92,7 @@ def test_a_damaged_index_is_refused(root: Path) -> None:
 
 
 def test_latents_of_another_vae_are_refused(root: Path) -> None:
-    with pytest.raises(
-        CurationError, match=r"holds latents of the VAE test \(c0ffee000000\), not of beefbeefbeef"
-    ):
+    with pytest.raises(CurationError, match=r"holds latents of the VAE test \(c0ffee000000\), not of beefbeefbeef"):
         Shards(str(root), vae="beef" * 16)
 
 
@@ -111,9 +107,7 @@ def test_a_shard_cut_short_is_refused(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:-600])
     shards = Shards(str(root))
     shards[0]
-    with pytest.raises(
-        CurationError, match=r"00001\.\w+ has [\d,]+ bytes, the index says [\d,]+: it is cut short"
-    ):
+    with pytest.raises(CurationError, match=r"00001\.\w+ has [\d,]+ bytes, the index says [\d,]+: it is cut short"):
         shards[70]
 
 
@@ -184,9 +178,7 @@ def test_a_loader_gives_the_same_with_any_number_of_workers(root: Path, workers:
     subset = torch.utils.data.Subset(dataset, wanted)
     loader = torch.utils.data.DataLoader(subset, batch_size=8, num_workers=workers, collate_fn=collate)
     batches = list(loader)
-    assert [identity for batch in batches for identity in batch["id"]] == [
-        dataset.shards[i].id for i in wanted
-    ]
+    assert [identity for batch in batches for identity in batch["id"]] == [dataset.shards[i].id for i in wanted]
     assert torch.equal(batches[0]["latents"][1], dataset[wanted[1]]["latents"])
     first = batches[0]
     lengths = [len(dataset[i]["text"]) for i in wanted[:8]]

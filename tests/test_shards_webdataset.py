@@ -79,9 +79,7 @@ META = json.dumps({"id": "a", "text_lengths": [2]}).encode()
         (np.zeros((2, 2), np.float16), np.zeros((2, 3), np.float16), b'{"id": "a"}', "text_lengths"),
     ],
 )
-def test_foreign_content_is_refused(
-    tmp_path: Path, mean: object, text: object, meta: bytes, reason: str
-) -> None:
+def test_foreign_content_is_refused(tmp_path: Path, mean: object, text: object, meta: bytes, reason: str) -> None:
     members = {"a.json": meta, "a.latent_mean.npy": _npy(mean), "a.text.npy": _npy(text)}
     with pytest.raises(CurationError, match=f"the sample a is incomplete or damaged .*{reason}"):
         list(TarShard(_tar(tmp_path / "x.tar", members), "x.tar"))

@@ -45,7 +45,5 @@ def test_a_record_without_a_caption_has_null(stage: Similarity) -> None:
 
 @pytest.mark.parametrize("caption", ["<a href='x'>cat</a>", "cat\0", "\ud800 cat", "cat " * 250_000])
 def test_hostile_captions_are_scored(stage: Similarity, caption: str) -> None:
-    columns = run_guarded(
-        stage, {"pixels": [Pixels.of(data.cat())], "caption": [caption], "captions": [[caption]]}
-    )
+    columns = run_guarded(stage, {"pixels": [Pixels.of(data.cat())], "caption": [caption], "captions": [[caption]]})
     assert -1 <= columns["similarity"][0] <= 1

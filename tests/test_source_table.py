@@ -49,9 +49,7 @@ def test_jsonl_gives_media_captions_key_and_the_other_columns(tmp_path: Path) ->
     ]
     (tmp_path / "t.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
     assert rows(section("t.jsonl", caption="caption"), tmp_path) == [
-        SourceRow(
-            "a/1.jpg", f"{tmp_path}/a/1.jpg", captions=["one"], extra={"licence": "CC0", "size": {"w": 1}}
-        ),
+        SourceRow("a/1.jpg", f"{tmp_path}/a/1.jpg", captions=["one"], extra={"licence": "CC0", "size": {"w": 1}}),
         SourceRow("/abs/2.mp4", "/abs/2.mp4", "video", captions=[]),
         SourceRow("https://x.org/3.jpg", "https://x.org/3.jpg", captions=["three"], extra={"licence": None}),
     ]
@@ -85,9 +83,7 @@ def test_malformed_lines_become_rows_with_their_place_and_reason(tmp_path: Path)
 
 
 def test_text_that_no_file_can_store_is_made_storable(tmp_path: Path) -> None:
-    (tmp_path / "t.jsonl").write_text(
-        '{"file": "\\ud800.jpg", "caption": "a\\udfffb", "x\\ud800": ["\\ud800"]}\n'
-    )
+    (tmp_path / "t.jsonl").write_text('{"file": "\\ud800.jpg", "caption": "a\\udfffb", "x\\ud800": ["\\ud800"]}\n')
     (row,) = rows(section("t.jsonl", caption="caption"), tmp_path)
     assert (row.key, list(row.captions), row.extra) == ("\ufffd.jpg", ["a\ufffdb"], {"x\ufffd": ["\ufffd"]})
 
@@ -221,9 +217,7 @@ def test_a_chunk_is_new_when_its_rows_are(tmp_path: Path) -> None:
 
 def _jsonl(path: Path, count: int) -> None:
     with path.open("w") as file:
-        file.writelines(
-            f'{{"file": "{i}.jpg", "caption": "caption {i} of a picture"}}\n' for i in range(count)
-        )
+        file.writelines(f'{{"file": "{i}.jpg", "caption": "caption {i} of a picture"}}\n' for i in range(count))
 
 
 def _csv(path: Path, count: int) -> None:
@@ -234,9 +228,7 @@ def _csv(path: Path, count: int) -> None:
 
 def _parquet(path: Path, count: int) -> None:
     names = pa.array([f"{i}.jpg" for i in range(count)])
-    pq.write_table(
-        pa.table({"file": names, "caption": names}), path, row_group_size=5000, use_dictionary=False
-    )
+    pq.write_table(pa.table({"file": names, "caption": names}), path, row_group_size=5000, use_dictionary=False)
 
 
 @pytest.mark.parametrize(("suffix", "write"), [(".jsonl", _jsonl), (".csv", _csv), (".parquet", _parquet)])
@@ -288,9 +280,7 @@ def test_any_chunk_size_gives_the_rows_of_one_reading(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300), size=st.integers(1, 5), kind=st.sampled_from(["jsonl", "csv", "tsv"]))
-def test_any_bytes_give_the_same_rows_in_any_chunks(
-    tmp_path: Path, data: bytes, size: int, kind: str
-) -> None:
+def test_any_bytes_give_the_same_rows_in_any_chunks(tmp_path: Path, data: bytes, size: int, kind: str) -> None:
     header = b"" if kind == "jsonl" else b"file\tcaption\n" if kind == "tsv" else b"file,caption\n"
     (tmp_path / f"t.{kind}").write_bytes(header + data)
     if kind == "jsonl":

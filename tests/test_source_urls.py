@@ -18,9 +18,7 @@ from curation.sources.download import forget_failed
 from curation.sources.fetch import fetch
 from curation.storage import Store
 
-PICTURES = {f"/{i}.jpg": f"picture {i}".encode() * 100 for i in range(4)} | {
-    "/b%20%C3%A9.png": b"\x89PNG odd"
-}
+PICTURES = {f"/{i}.jpg": f"picture {i}".encode() * 100 for i in range(4)} | {"/b%20%C3%A9.png": b"\x89PNG odd"}
 
 
 @pytest.fixture
@@ -84,9 +82,7 @@ def test_each_failure_is_a_row_with_its_reason(web: Web, tmp_path: Path) -> None
 
 
 def test_nothing_inside_is_reached_without_leave(web: Web, tmp_path: Path) -> None:
-    found = rows(
-        tmp_path, [web.url("/0.jpg"), f"http://localhost:{web.server_port}/0.jpg"], private_addresses=False
-    )
+    found = rows(tmp_path, [web.url("/0.jpg"), f"http://localhost:{web.server_port}/0.jpg"], private_addresses=False)
     assert all("is not a public address" in str(row.error) for row in found)
     assert web.requests.total() == 0
 
@@ -120,9 +116,7 @@ def test_retries_are_made_and_forgotten_failures_are_tried_again(web: Web, tmp_p
     assert web.requests["/1.jpg"] == 1 and web.requests["/late.jpg"] == 3
 
 
-def test_what_is_kept_is_an_ordinary_tar_and_an_index_in_img2datasets_columns(
-    web: Web, tmp_path: Path
-) -> None:
+def test_what_is_kept_is_an_ordinary_tar_and_an_index_in_img2datasets_columns(web: Web, tmp_path: Path) -> None:
     rows(tmp_path, [web.url("/0.jpg"), web.url("/gone.jpg"), web.url("/1.jpg")])
     (index,) = (tmp_path / "run/_work/downloads").glob("*.parquet")
     table = pq.read_table(index)

@@ -162,9 +162,7 @@ def test_damage_in_the_middle_is_one_error_and_what_follows_is_said_to_be_lost(t
     for size in (1, 5, 99):
         found = rows(tmp_path, size=size)
         assert [bool(row.error) for row in found] == [False] * 5 + [True]
-        assert "damaged or cut at byte 10240" in str(found[-1].error) and "nothing after it" in str(
-            found[-1].error
-        )
+        assert "damaged or cut at byte 10240" in str(found[-1].error) and "nothing after it" in str(found[-1].error)
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>" * 1000, bytes(10240), b"\x1f\x8b" * 600])
@@ -193,9 +191,7 @@ def test_ranges_read_archives_in_order_and_a_missing_one_is_named(tmp_path: Path
         rows(tmp_path, "x.tar.gz")
 
 
-def test_the_first_chunk_of_a_large_archive_costs_few_bytes(
-    tmp_path: Path, bytes_read: Callable[[], int]
-) -> None:
+def test_the_first_chunk_of_a_large_archive_costs_few_bytes(tmp_path: Path, bytes_read: Callable[[], int]) -> None:
     costs = []
     for count in (500, 20_000):
         write(tmp_path / f"{count}.tar", samples(count))
@@ -216,9 +212,7 @@ NAMES = st.sampled_from(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, max_size=12), size=st.integers(1, 4), cut=st.integers(0, 20_000))
-def test_any_chunk_size_gives_the_rows_of_one_reading(
-    tmp_path: Path, names: list[str], size: int, cut: int
-) -> None:
+def test_any_chunk_size_gives_the_rows_of_one_reading(tmp_path: Path, names: list[str], size: int, cut: int) -> None:
     write(tmp_path / "x.tar", [(name, b"{}") for name in names])
     (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[: max(cut, 1)])
     assert rows(tmp_path, size=size) == rows(tmp_path, size=1000)

@@ -34,8 +34,7 @@ def test_probe_says_what_the_decoder_saw() -> None:
     exif[0x0112] = 6
     pixels = decoded(Image.new("L", (30, 20)), "JPEG", exif=exif)
     row = {
-        name: values[0]
-        for name, values in as_arrow(Probe(Params()).run({"pixels": [pixels]}), Probe.writes).items()
+        name: values[0] for name, values in as_arrow(Probe(Params()).run({"pixels": [pixels]}), Probe.writes).items()
     }
     assert {name: row[name] for name in row if "sha256" not in name and name != "file_bytes"} == {
         "width": 20,
@@ -51,9 +50,7 @@ def test_probe_says_what_the_decoder_saw() -> None:
 
 
 def test_resolution_is_of_the_upright_picture() -> None:
-    columns = as_arrow(
-        Resolution(Params()).run({"width": [300, 50], "height": [200, 100]}), Resolution.writes
-    )
+    columns = as_arrow(Resolution(Params()).run({"width": [300, 50], "height": [200, 100]}), Resolution.writes)
     assert columns["min_side"] == [200, 50]
     assert columns["max_side"] == [300, 100]
     assert columns["aspect"] == [1.5, 2.0]

@@ -78,7 +78,7 @@ def test_a_store_on_s3_writes_lists_reads_and_deletes(store: Store, tmp_path: Pa
     ]
     assert store.child("scores").list() == [Entry("a b#1%20.parquet", 2)]
     assert store.read("shards/00000.tar") == big.read_bytes() and store.read("empty") == b""
-    assert pickle.loads(pickle.dumps(store)).read("run.json") == b"{}"  # noqa: S301 (our own)
+    assert pickle.loads(pickle.dumps(store)).read("run.json") == b"{}"
     assert fetch(store.uri("scores/a b#1%20.parquet"), max_bytes=9) == b"12"
     with store.open("shards/00000.tar") as file:
         file.seek(12_799_999)
@@ -104,9 +104,7 @@ def test_a_missing_bucket_is_a_sentence(options: str) -> None:
         Store(f"s3://no-such-bucket{options}").write("x", b"1")
 
 
-def test_the_endpoint_may_come_from_the_environment(
-    store: Store, server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_endpoint_may_come_from_the_environment(store: Store, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("x", b"1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     monkeypatch.setenv("AWS_REGION", "us-east-1")

@@ -42,7 +42,9 @@ class Autoencoder(nn.Module):
 
     spatial_factor = 8
 
-    def __init__(self, channels: int = 16, encoder: tuple[int, int] = (128, 5), decoder: tuple[int, int] = (192, 7)) -> None:
+    def __init__(
+        self, channels: int = 16, encoder: tuple[int, int] = (128, 5), decoder: tuple[int, int] = (192, 7)
+    ) -> None:
         super().__init__()
         self.channels, self.shape = channels, {"channels": channels, "encoder": list(encoder), "decoder": list(decoder)}
         wide_in, deep_in = encoder
@@ -83,7 +85,9 @@ class Autoencoder(nn.Module):
         """
         height, width = pixels.shape[-2:]
         if height % 8 or width % 8 or min(height, width) < 16:
-            raise ValueError(f"the autoencoder takes sides that are multiples of 8 and at least 16, not {width}x{height}")
+            raise ValueError(
+                f"the autoencoder takes sides that are multiples of 8 and at least 16, not {width}x{height}"
+            )
         mean = self.to_latents(pixels.float())
         logvar = 2 * torch.log(self.noise * self.std).view(1, -1, 1, 1)
         return mean, logvar.expand_as(mean).contiguous()

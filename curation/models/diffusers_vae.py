@@ -61,9 +61,7 @@ class DiffusersVae:
     def describe(cls, argument: str) -> ModelInfo:
         """For a folder the hash of its config and weights; for a hub id that of the commit, downloaded or not."""
         if not argument:
-            return ModelInfo(
-                "diffusers:", "", "it names no weights; say diffusers:FOLDER or diffusers:HUB/ID"
-            )
+            return ModelInfo("diffusers:", "", "it names no weights; say diffusers:FOLDER or diffusers:HUB/ID")
         if importlib.util.find_spec("diffusers") is None:
             return ModelInfo(
                 f"diffusers:{argument}",
@@ -78,14 +76,10 @@ class DiffusersVae:
             return ModelInfo(f"diffusers:{place.folder.name}", "" if missing else sha256(*files), problem)
         if problem := hub_problem(place.repository, [place.weights]):
             return ModelInfo(f"diffusers:{argument}", "", problem)
-        return ModelInfo(
-            f"diffusers:{argument}", hashlib.sha256(f"{argument}@{place.commit()}".encode()).hexdigest()
-        )
+        return ModelInfo(f"diffusers:{argument}", hashlib.sha256(f"{argument}@{place.commit()}".encode()).hexdigest())
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
-        if problem := self.describe(
-            argument
-        ).problem:  # a hub that is out of reach would be retried for a minute
+        if problem := self.describe(argument).problem:  # a hub that is out of reach would be retried for a minute
             raise CurationError(f"the VAE 'diffusers:{argument}' cannot be had: {problem}")
         self.model = _loaded(argument).to(device)
         self.device = device
@@ -94,9 +88,7 @@ class DiffusersVae:
         self.spatial_factor = 2 ** (len(config.block_out_channels) - 1)
         mean, std = config.get("latents_mean"), config.get("latents_std")
         shift, scale = config.get("shift_factor"), config.scaling_factor
-        self.latents_mean: list[float] = (
-            [float(x) for x in mean] if mean else [float(shift or 0)] * self.channels
-        )
+        self.latents_mean: list[float] = [float(x) for x in mean] if mean else [float(shift or 0)] * self.channels
         self.latents_std: list[float] = [float(x) for x in std] if std else [1 / float(scale)] * self.channels
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
@@ -108,9 +100,7 @@ class DiffusersVae:
 
         height, width = pixels.shape[-2:]
         if height % self.spatial_factor or width % self.spatial_factor:
-            raise ValueError(
-                f"the VAE takes sides that are multiples of {self.spatial_factor}, not {width}x{height}"
-            )
+            raise ValueError(f"the VAE takes sides that are multiples of {self.spatial_factor}, not {width}x{height}")
         with torch.inference_mode():
             posterior = self.model.encode(pixels.to(self.device).float()).latent_dist
             return posterior.mean.cpu(), posterior.logvar.cpu()

@@ -19,9 +19,7 @@ FILE = WEIGHTS / "image_text.safetensors"
 TEMPERATURE = 1.5  # of the class probabilities; they are overconfident for photos of several things
 NEIGHBOURS = 3
 PENALTY = 0.75
-OFFSET = (
-    0.15  # puts the value at which as many matching as swapped pairs are misjudged near 0.2, CLIP's custom
-)
+OFFSET = 0.15  # puts the value at which as many matching as swapped pairs are misjudged near 0.2, CLIP's custom
 
 Array = NDArray[np.float32]
 
@@ -85,9 +83,7 @@ class ImageTextHead:
         parts = [EfficientNet.describe(""), MiniLm.describe("")]
         problem = next((part.problem for part in parts if part.problem), None)
         hashes = [sha256(FILE), *(part.sha256 for part in parts)]
-        return ModelInfo(
-            "embedded:efficientnet-lite0+minilm", "+".join(value[:21] for value in hashes), problem
-        )
+        return ModelInfo("embedded:efficientnet-lite0+minilm", "+".join(value[:21] for value in hashes), problem)
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         from safetensors.numpy import load_file

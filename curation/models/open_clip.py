@@ -50,9 +50,7 @@ class Choice:
         """The local files that make up the model; empty when it comes from the hub."""
         if self.architecture.startswith("local-dir:"):
             folder = Path(self.architecture.removeprefix("local-dir:"))
-            return sorted(
-                path for path in folder.glob("*") if path.suffix in {".json", ".safetensors", ".bin", ".pth"}
-            )
+            return sorted(path for path in folder.glob("*") if path.suffix in {".json", ".safetensors", ".bin", ".pth"})
         config = [Path(self.architecture)] if self.architecture.endswith(".json") else []
         return [
             *config,
@@ -82,18 +80,14 @@ class OpenClip:
         name = ":".join(Path(part).name for part in argument.split(":")) if choice.files else argument
         missing = [str(path) for path in choice.files if not path.is_file()]
         if missing or (choice.architecture.startswith("local-dir:") and not choice.files):
-            return ModelInfo(
-                f"open_clip:{name}", "", f"there is no model file {', '.join(missing) or argument}"
-            )
+            return ModelInfo(f"open_clip:{name}", "", f"there is no model file {', '.join(missing) or argument}")
         # A tag's weights are identified by the tag: the hash must not change once they are downloaded.
         digest = sha256(*choice.files) if choice.files else hashlib.sha256(argument.encode()).hexdigest()
         return ModelInfo(f"open_clip:{name}", digest, _problem(choice))
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         choice = Choice.parse(argument)
-        if problem := self.describe(
-            argument
-        ).problem:  # a hub that is out of reach would be retried for a minute
+        if problem := self.describe(argument).problem:  # a hub that is out of reach would be retried for a minute
             raise CurationError(f"the model 'open_clip:{argument}' cannot be had: {problem}")
         mend()
         import open_clip

@@ -72,7 +72,10 @@ ROLES: dict[str, Role] = {
     "vae": Role(
         methods="encode(float32 [B, 3, H, W] in [-1, 1]) -> (mean, logvar | None) [B, C, h, w], raw; decode(latents) -> [B, 3, H, W]; "
         "`channels`, `spatial_factor`, `latents_mean`, `latents_std` (lists)",
-        backends={"autoencoder": f"{_HERE}.autoencoder_backend:EmbeddedVae", "diffusers": f"{_HERE}.diffusers_vae:DiffusersVae"},
+        backends={
+            "autoencoder": f"{_HERE}.autoencoder_backend:EmbeddedVae",
+            "diffusers": f"{_HERE}.diffusers_vae:DiffusersVae",
+        },
         embedded="autoencoder",
         production="diffusers:stabilityai/sdxl-vae",
     ),
@@ -104,7 +107,11 @@ def describe(role: str, spec: str) -> ModelInfo:
         info: ModelInfo = factory.describe(argument)
         return info
     except ImportError as error:
-        return ModelInfo(f"{role}:{spec}", "", f"it needs a package that is not installed ({error.name}); see the extras in README.md")
+        return ModelInfo(
+            f"{role}:{spec}",
+            "",
+            f"it needs a package that is not installed ({error.name}); see the extras in README.md",
+        )
 
 
 _open: dict[tuple[Any, str, str], Any] = {}
@@ -115,7 +122,9 @@ def open_model(role: str, spec: str, device: str = "cpu") -> Any:
     try:
         factory, argument = _backend(role, spec)
     except ImportError as error:
-        raise CurationError(f"the model '{spec}' for {role} needs the package {error.name}, which is not installed") from error
+        raise CurationError(
+            f"the model '{spec}' for {role} needs the package {error.name}, which is not installed"
+        ) from error
     key = (factory, argument, device)
     if key not in _open:
         _open[key] = factory(argument, device)

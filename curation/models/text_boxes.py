@@ -68,9 +68,7 @@ class RapidOcr:
         from rapidocr.utils.process_img import get_rotate_crop_image
 
         shrink = min(1.0, READ_SIDE / max(pixels.width, pixels.height))
-        image, scale = resized(
-            pixels, (max(1, round(pixels.width * shrink)), max(1, round(pixels.height * shrink)))
-        )
+        image, scale = resized(pixels, (max(1, round(pixels.width * shrink)), max(1, round(pixels.height * shrink))))
         return [self._read_line(get_rotate_crop_image(image, box * scale)) for box in boxes]
 
     def _read_line(self, line: NDArray[np.uint8]) -> str:

@@ -50,7 +50,15 @@ def _records() -> Iterator[Record]:
     yield from clean
     yield from _copies(clean)
     yield from _swapped(all_photos)
-    for defect in ("truncated file", "tiny", "blurred", "letterboxed", "boilerplate caption", "overlay text", "wrong extension"):
+    for defect in (
+        "truncated file",
+        "tiny",
+        "blurred",
+        "letterboxed",
+        "boilerplate caption",
+        "overlay text",
+        "wrong extension",
+    ):
         for number in range(DEFECTS[defect].count):
             image, caption = next(scenes)
             yield _spoilt(defect, number, image, caption)

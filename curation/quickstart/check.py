@@ -55,7 +55,9 @@ def _rows(store: Store) -> list[dict[str, Any]]:
     decided = {row["id"]: row for row in rundir.read_selection(store).to_pylist()}
     paths = [store.path(entry.name) for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
     columns = ["id", "source_key", "format", "content_box"]
-    scores = ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem).to_table(columns=columns).to_pylist()
+    scores = (
+        ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem).to_table(columns=columns).to_pylist()
+    )
     return [row | decided[row["id"]] for row in scores]
 
 

@@ -11,7 +11,16 @@ BOILERPLATE = (
     "image", "IMG_20190412.jpg", "click here to enlarge", "photo", "https://example.com/p/8812", "untitled 3",
     "stock photo, all rights reserved", "DSC_00412", "<p>buy now</p>", "no description",
 )  # fmt: skip
-WORDS = ("SUMMER SALE", "BREAKING NEWS", "SUBSCRIBE", "ONLY TODAY", "50% OFF", "WATCH NOW", "NEW ARRIVALS", "FREE ENTRY")
+WORDS = (
+    "SUMMER SALE",
+    "BREAKING NEWS",
+    "SUBSCRIBE",
+    "ONLY TODAY",
+    "50% OFF",
+    "WATCH NOW",
+    "NEW ARRIVALS",
+    "FREE ENTRY",
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,9 @@ def with_words(image: Image.Image, number: int) -> Image.Image:
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=image.width / 9)
     place = (image.width / 2, image.height * (0.35 + 0.05 * (number % 4)))
-    draw.text(place, WORDS[number % len(WORDS)], font=font, fill="white", stroke_width=4, stroke_fill="black", anchor="mm")
+    draw.text(
+        place, WORDS[number % len(WORDS)], font=font, fill="white", stroke_width=4, stroke_fill="black", anchor="mm"
+    )
     return image
 
 

@@ -35,12 +35,16 @@ class Photo:
 
 def photos() -> list[Photo]:
     """Every photo, RGB. Raises CurationError naming the extra when a package is missing."""
-    return [Photo(Path(path).stem, Image.open(_locate(path)).convert("RGB"), caption) for path, caption in CAPTIONS.items()]
+    return [
+        Photo(Path(path).stem, Image.open(_locate(path)).convert("RGB"), caption) for path, caption in CAPTIONS.items()
+    ]
 
 
 def _locate(path: str) -> Path:
     package, _, rest = path.partition("/")
     spec = find_spec(package)
     if spec is None or not spec.origin:
-        raise CurationError(f"the quickstart corpus needs photos of the package {package}: pip install 'curation[quickstart]'")
+        raise CurationError(
+            f"the quickstart corpus needs photos of the package {package}: pip install 'curation[quickstart]'"
+        )
     return Path(spec.origin).parent / rest

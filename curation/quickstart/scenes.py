@@ -53,7 +53,8 @@ def _hills(rng: np.random.Generator) -> tuple[Image.Image, str]:
     for layer in range(layers):
         phase, waves, height = rng.uniform(0, 7, 2), rng.uniform(1, 5), 150 + 130 * layer / layers
         ridge = [
-            (px, height + 34 * math.sin(waves * px / 60 + phase[0]) + 16 * math.sin(px / 17 + phase[1])) for px in range(0, SIZE[0] + 5, 5)
+            (px, height + 34 * math.sin(waves * px / 60 + phase[0]) + 16 * math.sin(px / 17 + phase[1]))
+            for px in range(0, SIZE[0] + 5, 5)
         ]
         shade = 0.4 + 0.6 * (layer + 1) / layers
         draw.polygon([*ridge, (SIZE[0], SIZE[1]), (0, SIZE[1])], fill=tuple(int(c * shade) for c in COLOURS[ground]))
@@ -86,7 +87,9 @@ def _draw_shape(draw: ImageDraw.ImageDraw, kind: str, x: int, y: int, r: int, co
         corners = 3 if kind == "triangle" else 10
         radii = [r if corners == 3 or i % 2 == 0 else r * 0.42 for i in range(corners)]
         turns = [2 * math.pi * i / corners - math.pi / 2 for i in range(corners)]
-        draw.polygon([(x + q * math.cos(t), y + q * math.sin(t)) for q, t in zip(radii, turns, strict=True)], fill=colour)
+        draw.polygon(
+            [(x + q * math.cos(t), y + q * math.sin(t)) for q, t in zip(radii, turns, strict=True)], fill=colour
+        )
 
 
 def _rings(rng: np.random.Generator) -> tuple[Image.Image, str]:

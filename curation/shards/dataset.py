@@ -53,9 +53,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         if not self.sample or sample.logvar is None:
             return sample.mean
         deviation = np.exp(sample.logvar.astype(np.float32) / 2)
-        return sample.mean.astype(np.float32) + deviation * rng.standard_normal(
-            sample.mean.shape, dtype=np.float32
-        )
+        return sample.mean.astype(np.float32) + deviation * rng.standard_normal(sample.mean.shape, dtype=np.float32)
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

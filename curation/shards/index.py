@@ -29,18 +29,14 @@ def write(store: Store, index: dict[str, Any]) -> None:
 def read(store: Store) -> dict[str, Any]:
     """The index. Raises CurationError with a sentence where it is missing, damaged or of another version."""
     if not store.exists(NAME):
-        raise CurationError(
-            f"{store.root} holds no {NAME}: it is no folder of latent shards, or its run did not end"
-        )
+        raise CurationError(f"{store.root} holds no {NAME}: it is no folder of latent shards, or its run did not end")
     try:
         index: dict[str, Any] = json.loads(store.read(NAME))
     except ValueError as error:
         raise CurationError(f"{store.root}/{NAME} is damaged ({error}): run the manifest again") from error
     missing = [key for key in REQUIRED if key not in index]
     if missing:
-        raise CurationError(
-            f"{store.root}/{NAME} lacks {', '.join(missing)}: it was not written by this program"
-        )
+        raise CurationError(f"{store.root}/{NAME} lacks {', '.join(missing)}: it was not written by this program")
     if index["format_version"] != FORMAT_VERSION:
         raise CurationError(
             f"{store.root} has shards of format {index['format_version']}, this reader knows {FORMAT_VERSION}"

@@ -44,9 +44,7 @@ class Shards:
         self._verified: set[int] = set()
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
         shape = (-1, 1, 1, 1)
-        self.mean: NDArray[np.float32] = np.array(self.index["vae"]["latents_mean"], np.float32).reshape(
-            shape
-        )
+        self.mean: NDArray[np.float32] = np.array(self.index["vae"]["latents_mean"], np.float32).reshape(shape)
         self.std: NDArray[np.float32] = np.array(self.index["vae"]["latents_std"], np.float32).reshape(shape)
 
     def _check(self, root: str, vae: str | None) -> None:
@@ -96,9 +94,7 @@ class Shards:
         entry = self.entries[shard]
         opened = self._verified_file(shard, entry)
         if len(opened) != entry["samples"]:
-            raise CurationError(
-                f"{self._name(entry)} holds {len(opened)} samples, the index says {entry['samples']}"
-            )
+            raise CurationError(f"{self._name(entry)} holds {len(opened)} samples, the index says {entry['samples']}")
         self._open[shard] = opened
         if len(self._open) > (OPEN_LOCAL if self.store.local else OPEN_REMOTE):
             self._open.popitem(last=False)
@@ -127,9 +123,7 @@ class Shards:
     def _checked(self, shard: int, sample: Sample) -> Sample:
         if sample.mean.shape != (expected := self.shape(shard)):
             name = self._name(self.entries[shard])
-            raise CurationError(
-                f"{name}: {sample.id} has the shape {sample.mean.shape}, the bucket's is {expected}"
-            )
+            raise CurationError(f"{name}: {sample.id} has the shape {sample.mean.shape}, the bucket's is {expected}")
         return sample
 
     def shape(self, shard: int) -> tuple[int, int, int, int]:

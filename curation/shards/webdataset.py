@@ -84,9 +84,7 @@ class TarShard:
             try:
                 size, member = int(header[124:135], 8), header[:100].rstrip(b"\0").decode()
             except ValueError as error:
-                raise CurationError(
-                    f"{self._name} has no tar header at byte {at:,}: encode it again"
-                ) from error
+                raise CurationError(f"{self._name} has no tar header at byte {at:,}: encode it again") from error
             body = data[at + _BLOCK : at + _BLOCK + size]
             if len(body) < size:
                 raise CurationError(f"{self._name} is cut short in {member}: encode it again")
@@ -120,11 +118,7 @@ def _array(body: memoryview) -> NDArray[np.float16]:
 @lru_cache
 def _shape(header: bytes) -> tuple[int, ...]:
     """The shape that an .npy header says. Only fp16 in C order is read: no pickled objects."""
-    if (
-        header[:8] != b"\x93NUMPY\x01\x00"
-        or b"'<f2'" not in header
-        or b"'fortran_order': False" not in header
-    ):
+    if header[:8] != b"\x93NUMPY\x01\x00" or b"'<f2'" not in header or b"'fortran_order': False" not in header:
         raise ValueError("an array that is not fp16 in .npy version 1")
     shape = header[header.index(b"(") + 1 : header.index(b")")]
     return tuple(int(part) for part in shape.split(b",") if part.strip())

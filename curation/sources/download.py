@@ -92,9 +92,7 @@ def _load(store: Store, index: str) -> dict[str, Download]:
     if not store.exists(index):
         return {}
     table = pq.read_table(pa.BufferReader(store.read(index)))
-    fields = zip(
-        *(table[c].to_pylist() for c in ("url", "error_message", "tar", "offset", "size")), strict=True
-    )
+    fields = zip(*(table[c].to_pylist() for c in ("url", "error_message", "tar", "offset", "size")), strict=True)
     return {row[0]: Download(*row) for row in fields}
 
 
@@ -152,9 +150,7 @@ def _download(folder: Path, urls: Sequence[str], settings: Settings) -> dict[str
     from img2dataset.writer import FilesSampleWriter
 
     shard = folder / "shard.feather"
-    feather.write_feather(
-        pa.table({"url": [ascii_url(url) for url in urls]}), str(shard), compression="uncompressed"
-    )
+    feather.write_feather(pa.table({"url": [ascii_url(url) for url in urls]}), str(shard), compression="uncompressed")
     work = downloader.Downloader(
         sample_writer_class=FilesSampleWriter,
         resizer=_as_it_came(Resizer(256, "no", False, disable_all_reencoding=True)),
@@ -175,11 +171,7 @@ def _download(folder: Path, urls: Sequence[str], settings: Settings) -> dict[str
     )
     with _guarded(downloader, settings):
         work.download_shard((0, str(shard)))
-    return {
-        url: _outcome(folder, number, reasons)
-        for reasons in [_reasons(folder)]
-        for number, url in enumerate(urls)
-    }
+    return {url: _outcome(folder, number, reasons) for reasons in [_reasons(folder)] for number, url in enumerate(urls)}
 
 
 def _reasons(folder: Path) -> dict[str, str | None]:
@@ -222,9 +214,7 @@ def _guarded(downloader: Any, settings: Settings) -> Iterator[None]:
 
     with _patching:
         original = downloader.urllib
-        downloader.urllib = SimpleNamespace(
-            request=SimpleNamespace(Request=urllib.request.Request, urlopen=urlopen)
-        )
+        downloader.urllib = SimpleNamespace(request=SimpleNamespace(Request=urllib.request.Request, urlopen=urlopen))
         try:
             yield
         finally:

@@ -40,9 +40,7 @@ class Urls:
                 "work": self.work.root,
                 **asdict(self.settings),
             }
-            yield replace(
-                chunk, kind="urls", args=args, fingerprint=fingerprint("urls", {}, chunk.fingerprint)
-            )
+            yield replace(chunk, kind="urls", args=args, fingerprint=fingerprint("urls", {}, chunk.fingerprint))
 
     def estimate(self) -> int | None:
         return self.table.estimate()
@@ -52,9 +50,7 @@ def open_urls(section: SourceSection, base: str, work: Store) -> Urls:
     """Raises UsageError where img2dataset is not installed, or no column with URLs is named or known."""
     urls = section.urls or ""
     if find_spec("img2dataset") is None:
-        raise UsageError(
-            "source: urls: needs img2dataset; install it with `pip install 'curation[download]'`"
-        )
+        raise UsageError("source: urls: needs img2dataset; install it with `pip install 'curation[download]'`")
     if section.media is None:
         known = known_columns(next(expand(resolve(base, urls))))
         section = section.model_copy(update={"media": next((c for c in URL_COLUMNS if c in known), None)})

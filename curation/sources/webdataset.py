@@ -37,9 +37,7 @@ class WebDataset:
 
     def __post_init__(self) -> None:
         if not name(self.pattern).lower().endswith(".tar"):
-            hint = (
-                "; unpack it first: samples are read by their place" if ".tar." in name(self.pattern) else ""
-            )
+            hint = "; unpack it first: samples are read by their place" if ".tar." in name(self.pattern) else ""
             raise UsageError(f"source: webdataset: {self.pattern} is not a .tar{hint}")
 
     def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:

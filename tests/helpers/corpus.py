@@ -18,9 +18,7 @@ def write_corpus(folder: Path, count: int, odd: dict[int, tuple[int, int]] | Non
                 folder / f"{i:04d}.jpg", quality=90
             )
             table.write(
-                json.dumps(
-                    {"file": f"{i:04d}.jpg", "caption": f"a pattern with the number {i}", "kind": "ab"[i % 2]}
-                )
+                json.dumps({"file": f"{i:04d}.jpg", "caption": f"a pattern with the number {i}", "kind": "ab"[i % 2]})
                 + "\n"
             )
     return folder / "captions.jsonl"

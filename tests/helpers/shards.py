@@ -50,8 +50,7 @@ def same(a: Sample, b: Sample) -> bool:
     if a.logvar is not None and b.logvar is not None:
         pairs.append((a.logvar, b.logvar))
     arrays = all(
-        x.dtype == y.dtype == np.float16 and x.shape == y.shape and x.tobytes() == y.tobytes()
-        for x, y in pairs
+        x.dtype == y.dtype == np.float16 and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs
     )
     return (a.id, a.meta, a.logvar is None) == (b.id, b.meta, b.logvar is None) and arrays
 

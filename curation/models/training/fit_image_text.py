@@ -71,9 +71,7 @@ def fit(photos: Photos, classes: Array) -> Head:
     gram = centred @ centred.T
     ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
     up = np.linalg.solve(gram + ridge, targets - text_mean).astype(np.float32)
-    head = Head(
-        classes, feature_mean, np.ascontiguousarray(centred.T), up, text_mean, np.empty((0, 0), np.float32)
-    )
+    head = Head(classes, feature_mean, np.ascontiguousarray(centred.T), up, text_mean, np.empty((0, 0), np.float32))
     return Head(**{**vars(head), "references": head.by_class(photos.logits)})
 
 
@@ -123,9 +121,7 @@ def report(head: Head, test: Photos) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("--out", type=Path, default=FILE)
     arguments = parser.parse_args()

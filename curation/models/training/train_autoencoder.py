@@ -189,7 +189,9 @@ def train(arguments: argparse.Namespace) -> None:
             said = time.monotonic()
             set_statistics(average, photos, weights, arguments.noise)
             save(average, arguments.out)
-            print(f"{done:5.1%} step {step} rate {rate:.1e} held-out {psnr(errors(average, held_out)):.2f} dB", flush=True)
+            print(
+                f"{done:5.1%} step {step} rate {rate:.1e} held-out {psnr(errors(average, held_out)):.2f} dB", flush=True
+            )
     set_statistics(average, photos, weights, arguments.noise)
     save(average, arguments.out)
     print(f"{step} steps: {report(average, held_out)}")
