@@ -38,7 +38,8 @@ def show_stage(name: str) -> None:
     if stage.role:
         role = ROLES[stage.role]
         out.print(
-            f"model      role {stage.role}: embedded = {role.embedded}, production = {role.production}; backends {', '.join(role.backends)}"
+            f"model      role {stage.role}: embedded = {role.embedded}, production = {role.production}; "
+            f"backends {', '.join(role.backends)}"
         )
 
 

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -15,15 +14,13 @@ from curation.publish import publish
 from curation.reconstruct import reconstruct
 from curation.sandbox import Limits
 from curation.score import RunContext
+from curation.session import Run
 from curation.shards.containers import CONTAINERS
 from curation.storage import Store
 from curation.work import encode_pool
 
-if TYPE_CHECKING:
-    from curation.run import Run
 
-
-def encode_phase(run: "Run", selection: pa.Table) -> pa.Table:
+def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
     """Bring shards/ up to the decision; returns the decision with records that could not be encoded.
 
     Every run, fresh or resumed, goes through the same rounds from a decision without failures, and a round's
@@ -53,7 +50,7 @@ def encode_phase(run: "Run", selection: pa.Table) -> pa.Table:
     return selection
 
 
-def _round(run: "Run", members: dict[ShardJob, list[str]]) -> dict[str, str]:
+def _round(run: Run, members: dict[ShardJob, list[str]]) -> dict[str, str]:
     """Make every shard that is not made yet; returns ids -> why they cannot be encoded.
 
     First those whose outcome is not known at all: when one of them fails, bytes of the others are not needed.
@@ -82,7 +79,7 @@ def settings_of(plan: Plan, store: Store) -> EncodeSettings:
     )
 
 
-def _encode(run: "Run", members: dict[ShardJob, list[str]], todo: Sequence[ShardJob]) -> None:
+def _encode(run: Run, members: dict[ShardJob, list[str]], todo: Sequence[ShardJob]) -> None:
     """Make the shards of `todo`; afterwards each has its report."""
     write_members(run.store, todo, members)
     with PhaseProgress("encode", sum(job.samples for job in todo), run.console) as progress:
@@ -91,7 +88,7 @@ def _encode(run: "Run", members: dict[ShardJob, list[str]], todo: Sequence[Shard
             progress.advance(report["samples"])
 
 
-def _unknown(run: "Run", jobs: Iterable[ShardJob], made: bool) -> list[ShardJob]:
+def _unknown(run: Run, jobs: Iterable[ShardJob], made: bool) -> list[ShardJob]:
     """The jobs whose outcome is not known; with `made`, also those that were only once found sound.
 
     A report whose shard is gone counts for nothing.

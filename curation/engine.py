@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -62,7 +63,7 @@ def _silent_start() -> Iterator[None]:
     """Keep what Ray's C++ core prints while it starts off the terminal; its errors come as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
@@ -157,7 +158,7 @@ class RayEngine:
 
         layout = lay_out(self.nodes(), self._workers, len(pools))
         workers = min(layout.workers, len(wave))
-        dataset = ray.data.from_arrow([item(payload) for payload in wave])
+        dataset: Any = ray.data.from_arrow([item(payload) for payload in wave])
         for pool in pools:
             dataset = dataset.map_batches(
                 _Actor,

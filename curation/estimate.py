@@ -37,9 +37,7 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     )
     screen.print(f"memory   about {memory_mb(plan, layout.workers):,} MB for the workers")
     if plan.vae and plan.text:
-        screen.print(
-            f"encode   {plan.loaded.manifest.encode.size if plan.loaded.manifest.encode else 0} px   vae {plan.vae.id}   text {plan.text.id}"
-        )
+        screen.print(f"encode   vae {plan.vae.id}   text {plan.text.id}")
     if records is None:
         screen.print("records  unknown before a full pass over the source")
         return
@@ -115,7 +113,8 @@ def check_disk(store: Store, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise CurationError(
-            f"the run may need {needed / 1e9:.1f} GB under {store.root}, where {free / 1e9:.1f} GB are free; give --out a roomier place"
+            f"the run may need {needed / 1e9:.1f} GB under {store.root}, where {free / 1e9:.1f} GB are free; "
+            "give --out a roomier place"
         )
 
 

@@ -47,9 +47,10 @@ class Ledger:
         lost = sum(self.dropped.values()) + sum(self.quarantined.values()) + self.kept
         if not (self.records_in == lost == scored) or (self.sources_in != scored):
             raise CurationError(
-                f"the account does not add up: the source has {self.sources_in} records, scores/ {scored}, the selection "
+                f"the account does not add up: the source has {self.sources_in} records, scores/ {scored}, "
+                f"the selection "
                 f"{self.records_in} = {self.kept} kept + {sum(self.dropped.values())} dropped + "
-                f"{sum(self.quarantined.values())} quarantined. This is a fault of the program: nothing was published; please report it."
+                f"{sum(self.quarantined.values())} quarantined. This is a fault of the program: please report it."
             )
 
     def write(self, store: Store, config_hash: str, engine: str) -> None:

@@ -127,7 +127,8 @@ def _sentences(error: ValidationError, path: str, lines: dict[yamlfile.Path, int
         place = f"{path}:{line_of(lines, loc)}: {key}"
         if item["type"] == "extra_forbidden":
             known = known_keys(Manifest, loc[:-1])
-            yield f"{place}: no such key '{loc[-1]}'{suggest(str(loc[-1]), known)}; there are: {', '.join(sorted(known))}"
+            there = ", ".join(sorted(known))
+            yield f"{place}: no such key '{loc[-1]}'{suggest(str(loc[-1]), known)}; there are: {there}"
         elif item["type"] == "missing":
             yield f"{place}: the key '{loc[-1]}' is missing"
         else:
@@ -148,7 +149,7 @@ def known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     for part in loc:
         if isinstance(part, int) or part not in model.model_fields:
             continue
-        models = [m for m in _models(model.model_fields[part].annotation)]
+        models = list(_models(model.model_fields[part].annotation))
         if models:
             model = models[0]
     return list(model.model_fields)

@@ -198,7 +198,8 @@ def _check_names(expression: Expression, where: str, known: Iterable[str]) -> No
     for name in sorted(expression.names):
         if name not in known and not name.startswith("extra."):
             raise UsageError(
-                f"{where}: no column '{name}' is written before this{suggest(name, known)}; there are: {', '.join(known)}"
+                f"{where}: no column '{name}' is written before this{suggest(name, known)}; "
+                f"there are: {', '.join(known)}"
             )
 
 

@@ -197,7 +197,10 @@ def histogram(measured: Measured) -> str:
     parts = []
     for i in np.flatnonzero(every):
         tip = f"<title>from {low + i * (high - low) / BINS:.4g}: {every[i]:,}, of them kept {kept[i]:,}</title>"
-        parts += [_column(i, every[i] / every.max(), "lost", tip), _column(i, kept[i] / every.max(), "kept", tip)]
+        parts += [
+            _column(int(i), every[i] / every.max(), "lost", tip),
+            _column(int(i), kept[i] / every.max(), "kept", tip),
+        ]
     parts += [_mark((mark - low) / (high - low) * WIDTH, mark) for mark in marks]
     parts.append(f'<text x="0" y="{BASE + 14}">{low:.4g}</text>')
     parts.append(f'<text x="{WIDTH}" y="{BASE + 14}" text-anchor="end">{high:.4g}</text>')

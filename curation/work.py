@@ -88,15 +88,13 @@ class EncodeWorker:
 
 def score_pools(plan: Plan, context: RunContext) -> list[Pool]:
     """One pool per group of the plan."""
-    return [
-        Pool(
-            _pool_name(group),
-            lambda g=i: ScoreWorker(plan, context, g),
-            max(s.resources.gpus for s in group),
-            _memory(group),
-        )  # type: ignore[misc]
-        for i, group in enumerate(plan.groups)
-    ]
+    return [_score_pool(plan, context, number) for number in range(len(plan.groups))]
+
+
+def _score_pool(plan: Plan, context: RunContext, number: int) -> Pool:
+    group = plan.groups[number]
+    gpus = max(stage.resources.gpus for stage in group)
+    return Pool(_pool_name(group), lambda: ScoreWorker(plan, context, number), gpus, _memory(group))
 
 
 def encode_pool(settings: EncodeSettings) -> Pool:

@@ -33,7 +33,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path, int]]:
     lines: dict[Path, int] = {}
     _walk(root, (), lines, name)
     try:
-        return yaml.load(text, Loader=Loader), lines
+        return yaml.load(text, Loader=Loader), lines  # noqa: S506 (a SafeLoader subclass)
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{name}: {_problem(error)}") from error
 
@@ -41,7 +41,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path, int]]:
 def parse_value(text: str) -> Any:
     """The value of a `--set key=value`: YAML, or the text itself where it is none (`a >= 1: x`)."""
     try:
-        value = yaml.load(text, Loader=Loader)
+        value = yaml.load(text, Loader=Loader)  # noqa: S506 (a SafeLoader subclass)
     except yaml.YAMLError:
         return text
     return text if isinstance(value, Mapping) and not text.lstrip().startswith("{") else value

@@ -20,7 +20,7 @@ class CaptionParams(Params):
 class Caption(Stage):
     """Embedded: tags and overlay text in a sentence, marked with its source. The source's captions are never touched.
 
-    Put `- tags` and `- overlay` before it. It names objects of ImageNet's 1000 classes and text; it does not describe scenes.
+    Put `- tags` and `- overlay` before it. It names ImageNet's objects and text; it describes no scenes.
     """
 
     name = "caption"

@@ -55,7 +55,7 @@ class Overlay(Stage):
         ),
         "pwatermark": Column(
             pa.float32(),
-            "rule: 0.9 an agency, copyright sign or web address; 0.5 a line across the centre; 0.3 small lines along the edge; 0",
+            "rule: 0.9 an agency, copyright sign or web address; 0.5 a line across the centre; 0.3 small edge lines; 0",
         ),
     }
     resources = Resources(memory_mb=300, milliseconds=240)
@@ -69,7 +69,8 @@ class Overlay(Stage):
         return rowwise(list(self.writes), self._look, batch["pixels"])
 
     def _look(self, picture: Pixels) -> tuple[int, float, str | None, float]:
-        boxes, texts = self.model.boxes(picture), []
+        boxes: list[Box] = self.model.boxes(picture)
+        texts: list[str] = []
         if self.params.read:
             boxes, texts = self._readable(picture, boxes)
         area = min(1.0, sum(map(polygon_area, boxes)) / (picture.width * picture.height))
@@ -112,5 +113,5 @@ def names_agency(word: str) -> bool:
 
 
 def is_small_at_edge(left: float, top: float, right: float, bottom: float) -> bool:
-    """Whether a line (shares of the picture) is at most 6 % high and lies in the outer 12 % above, below, left or right."""
+    """Whether a line (shares of the picture) is at most 6 % high and lies in the outer 12 % of a side."""
     return bottom - top <= 0.06 and (bottom <= 0.12 or top >= 0.88 or right <= 0.12 or left >= 0.88)

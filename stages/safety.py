@@ -13,7 +13,7 @@ class SafetyParams(Params):
 
 
 class Safety(Stage):
-    """Probability of nudity or sexual content. Embedded: Open-NSFW (2016); it knows neither violence nor drawings well."""
+    """Probability of nudity or sexual content. Embedded: Open-NSFW (2016), weak on drawings, blind to violence."""
 
     name = "safety"
     reads = ("pixels",)

@@ -1,4 +1,4 @@
-"""A cluster of two nodes, everything on an object store, one node lost in mid-run: the job ends, complete and audited."""
+"""A cluster of two nodes on an object store, one node lost in mid-run: the job ends, complete and audited."""
 
 import io
 import json

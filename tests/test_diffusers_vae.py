@@ -73,7 +73,7 @@ def test_weights_stored_in_half_run_in_fp32(tmp_path: Path, pixels: torch.Tensor
 
 
 def test_sides_that_the_model_would_cut_are_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="multiples of 4, not 34x32"):
+    with pytest.raises(ValueError, match=r"multiples of 4, not 34x32"):
         DiffusersVae(str(folder)).encode(torch.zeros(1, 3, 32, 34))
 
 
@@ -101,14 +101,14 @@ def test_weights_that_the_file_lacks_are_not_left_random(tmp_path: Path) -> None
     tiny().save_pretrained(tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())
     (tmp_path / CONFIG).write_text(json.dumps(config | {"layers_per_block": 2}))
-    with pytest.raises(CurationError, match="weights differ"):
+    with pytest.raises(CurationError, match=r"weights differ"):
         DiffusersVae(str(tmp_path))
 
 
 def test_a_damaged_file_is_a_sentence(tmp_path: Path) -> None:
     tiny().save_pretrained(tmp_path)
     (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:1000])
-    with pytest.raises(CurationError, match="cannot be loaded .* say `vae: embedded`, which needs no hub"):
+    with pytest.raises(CurationError, match=r"cannot be loaded .* say `vae: embedded`, which needs no hub"):
         DiffusersVae(str(tmp_path))
 
 

@@ -131,7 +131,8 @@ def test_a_record_that_kills_its_worker_is_quarantined_alone(tmp_path: Path) -> 
     path, deaths = tmp_path / "manifest.yaml", tmp_path / "deaths"
     killer = f'  - "helpers.stages:Killer": {{marker: {deaths}}}\n'
     path.write_text(
-        f"name: killer\nsource: {{table: {table}, media: file, caption: caption}}\nscore:\n{killer}engine: {{rows_per_chunk: 3}}\n"
+        f"name: killer\nsource: {{table: {table}, media: file, caption: caption}}\n"
+        f"score:\n{killer}engine: {{rows_per_chunk: 3}}\n"
     )
     process = start(path, tmp_path / "run", "--engine", "inline")
     for _ in range(12):

@@ -5,7 +5,7 @@ A role names what a model is for; a backend is one way to fill it; a spec in the
     embedded | production | BACKEND | BACKEND:ARGUMENT[:ARGUMENT]     e.g. open_clip:ViT-B-32:/models/clip.safetensors
 
 Every backend class has
-    describe(argument: str) -> ModelInfo     without loading weights into memory: id, weights' hash, whether it can be had
+    describe(argument: str) -> ModelInfo     without loading weights: id, weights' hash, whether it can be had
     __init__(argument: str, device: str)     loads, raises CurationError with a sentence when it cannot
 and the methods of its role, listed in `ROLES`.
 """

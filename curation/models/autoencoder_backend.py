@@ -7,7 +7,7 @@ from curation.models.registry import ModelInfo
 
 
 class EmbeddedVae:
-    """8x, 16 channels, weights in this repository. Encodes one picture at a time: latents do not depend on their batch."""
+    """8x, 16 channels, weights here. Encodes one picture at a time: latents do not depend on their batch."""
 
     def __init__(self, argument: str, device: str) -> None:
         from curation.models.autoencoder import load

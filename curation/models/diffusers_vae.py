@@ -27,7 +27,7 @@ class Place:
 
     @classmethod
     def parse(cls, argument: str) -> "Place":
-        """`/models/vae`, `stabilityai/sdxl-vae`, `black-forest-labs/FLUX.1-schnell/vae`; what exists here is a folder."""
+        """`/models/vae`, `stabilityai/sdxl-vae`, `OWNER/NAME/vae`; what exists here is a folder."""
         if Path(argument).is_dir() or argument.startswith((".", "/", "~")):
             return cls(Path(argument).expanduser())
         owner, _, rest = argument.partition("/")
@@ -127,7 +127,8 @@ def _loaded(argument: str) -> Any:
         model, report = AutoencoderKL.from_pretrained(source, output_loading_info=True, **options, **where)
     except Exception as error:  # the hub, safetensors, torch and diffusers raise what they like
         raise CurationError(
-            f"the VAE 'diffusers:{argument}' cannot be loaded ({sentence(error)}); give a folder with an AutoencoderKL's "
+            f"the VAE 'diffusers:{argument}' cannot be loaded ({sentence(error)}); give a folder with "
+            "an AutoencoderKL's "
             f"{CONFIG} and {WEIGHTS}, or say `vae: embedded`, which needs no hub"
         ) from error
     # diffusers leaves weights that a file lacks at random values, and only warns.

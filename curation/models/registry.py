@@ -52,7 +52,8 @@ ROLES: dict[str, Role] = {
         production="open_nsfw",
     ),
     "overlay": Role(
-        methods="boxes(pixels: Pixels) -> list of text lines, float32 [4, 2] each; read(pixels, boxes) -> list[str], empty where unreadable",
+        methods="boxes(pixels: Pixels) -> list of text lines, float32 [4, 2] each; "
+        "read(pixels, boxes) -> list[str], empty where unreadable",
         backends={"rapidocr": f"{_HERE}.text_boxes:RapidOcr"},
         embedded="rapidocr",
         production="rapidocr",
@@ -64,13 +65,14 @@ ROLES: dict[str, Role] = {
         production="efficientnet",
     ),
     "text": Role(
-        methods="tokens(captions: list[str]) -> list of float16 [n, D], trimmed to each caption's mask; `dimensions`, `max_tokens`",
+        methods="tokens(captions: list[str]) -> list of float16 [n, D], trimmed; `dimensions`, `max_tokens`",
         backends={"minilm": f"{_HERE}.minilm:MiniLm"},
         embedded="minilm",
         production="minilm",
     ),
     "vae": Role(
-        methods="encode(float32 [B, 3, H, W] in [-1, 1]) -> (mean, logvar | None) [B, C, h, w], raw; decode(latents) -> [B, 3, H, W]; "
+        methods="encode(float32 [B, 3, H, W] in [-1, 1]) -> (mean, logvar | None) [B, C, h, w], raw; "
+        "decode(latents) -> [B, 3, H, W]; "
         "`channels`, `spatial_factor`, `latents_mean`, `latents_std` (lists)",
         backends={
             "autoencoder": f"{_HERE}.autoencoder_backend:EmbeddedVae",

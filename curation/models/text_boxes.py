@@ -54,17 +54,17 @@ class RapidOcr:
         )
 
     def boxes(self, pixels: Pixels) -> list[Box]:
-        """Quadrilaterals shaped like lines of text, float32 [4, 2] (x, y) in upright px; from the top left, at most 100.
+        """Quadrilaterals shaped like lines of text, float32 [4, 2] (x, y) in upright px, at most 100.
 
         The corners go clockwise from the line's own top left. Some hold no text: `read` tells.
         """
         image, scale = resized(pixels, detect_size(pixels.width, pixels.height))
-        found = self.engine(image, use_det=True, use_cls=False, use_rec=False).boxes
-        lines = [np.asarray(box, np.float32) / scale for box in (() if found is None else found)]
+        found: Any = self.engine(image, use_det=True, use_cls=False, use_rec=False)
+        lines = [np.asarray(box, np.float32) / scale for box in (() if found.boxes is None else found.boxes)]
         return [box for box in lines if is_line(box, pixels.height)][:MOST_BOXES]
 
     def read(self, pixels: Pixels, boxes: Sequence[Box]) -> list[str]:
-        """What each of `boxes` says; empty where it cannot be read with confidence, or is less than three letters or digits."""
+        """What each of `boxes` says; empty where it cannot be read with confidence or has under three characters."""
         from rapidocr.utils.process_img import get_rotate_crop_image
 
         shrink = min(1.0, READ_SIDE / max(pixels.width, pixels.height))
@@ -78,7 +78,7 @@ class RapidOcr:
 
 
 def detect_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) for the detector: multiples of 32, the longer side at most 544, nothing enlarged but to reach 32."""
+    """(width, height) for the detector: multiples of 32, the longer side at most 544, nothing enlarged."""
     scale = min(1.0, DETECT_SIDE / max(width, height))
     return max(32, round(width * scale / 32) * 32), max(32, round(height * scale / 32) * 32)
 
@@ -91,7 +91,7 @@ def resized(pixels: Pixels, size: tuple[int, int]) -> tuple[NDArray[np.uint8], B
 
 
 def is_line(box: Box, height: int) -> bool:
-    """Whether a box is longer than high and at most a third of the picture high: what the detector takes a ball or a hill for is not."""
+    """Whether a box is longer than high and at most a third of the picture high; a ball or a hill is not."""
     long = max(float(np.linalg.norm(box[1] - box[0])), float(np.linalg.norm(box[2] - box[1])))
     short = min(float(np.linalg.norm(box[1] - box[0])), float(np.linalg.norm(box[2] - box[1])))
     return long >= 1.3 * short and short <= height / 3

@@ -23,7 +23,7 @@ class Tally:
 
 
 def check(run: str, planted: Path) -> dict[str, Tally]:
-    """Compare a run with the ground truth: by defect. A clean record may only be kept, or fall as a duplicate's other half."""
+    """Compare a run with the ground truth, by defect. A clean record is kept, or falls as a duplicate's other half."""
     truth = {row["file"]: row["planted"] for row in map(json.loads, planted.read_text().splitlines())}
     rows = [row | {"planted": truth[row["source_key"]]} for row in _rows(Store(run)) if row["source_key"] in truth]
     clean = [row for row in rows if row["planted"] is None]

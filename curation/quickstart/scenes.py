@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 COLOURS = {
-    "red": (200, 45, 40), "green": (50, 150, 70), "blue": (50, 80, 190), "yellow": (230, 200, 50), "purple": (130, 60, 160),
+    "red": (200, 45, 40), "green": (50, 150, 70), "blue": (50, 80, 190), "yellow": (230, 200, 50),
+    "purple": (130, 60, 160),
     "orange": (235, 130, 40), "white": (240, 240, 235), "black": (30, 30, 35),
 }  # fmt: skip
 SHAPES = ("circle", "square", "triangle", "star")
@@ -47,7 +48,7 @@ def _hills(rng: np.random.Generator) -> tuple[Image.Image, str]:
     draw = ImageDraw.Draw(image)
     for y in range(SIZE[1]):
         draw.line([(0, y), (SIZE[0], y)], fill=tuple(int(c * (0.45 + 0.55 * y / SIZE[1])) for c in COLOURS[sky]))
-    x, y, r = rng.integers(40, 360), rng.integers(30, 110), rng.integers(14, 40)
+    x, y, r = int(rng.integers(40, 360)), int(rng.integers(30, 110)), int(rng.integers(14, 40))
     draw.ellipse([x - r, y - r, x + r, y + r], fill=COLOURS["yellow" if sky != "yellow" else "white"])
     layers = int(rng.integers(2, 5))
     for layer in range(layers):

@@ -1,0 +1,166 @@
+"""One run directory in the making: its engine, its phases' costs, and the steps that they share."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation import ids, rundir
+from curation.errors import CurationError
+from curation.ledger import Ledger, funnel, stage_costs
+from curation.lock import RunLock
+from curation.pending import Pending
+from curation.plan import Plan, digest
+from curation.progress import PhaseProgress, console
+from curation.score import RunContext
+from curation.select import decide
+from curation.sources import open_source
+from curation.storage import Store
+from curation.work import Pool, score_pools, task_item
+
+FAILED_CHUNKS = 3
+"""So many chunks or shards that fail as a whole end a phase: a full disk or a lost source is common to all."""
+
+
+class Engine(Protocol):
+    """Sends payloads through pools of workers; curation.engine and curation.inline."""
+
+    def map(self, pools: Sequence[Pool], payloads: Iterable[Any]) -> Iterator[Any]: ...
+
+    def describe(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Run:
+    """One run directory in the making."""
+
+    plan: Plan
+    store: Store
+    engine_kind: str
+    address: str | None
+    lock: RunLock
+    phases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    engine_name: str = "none was needed"
+
+    def __post_init__(self) -> None:
+        self.console = console()
+        self._engine: Engine | None = None
+
+    def engine(self) -> Engine:
+        """Started when the first work item needs it: a moved threshold starts none."""
+        if self._engine is None:
+            if self.engine_kind == "inline":
+                from curation.inline import InlineEngine
+
+                self._engine = InlineEngine()
+            else:
+                from curation.engine import RayEngine
+
+                self._engine = RayEngine(self.address, self.plan.loaded.manifest.engine.workers)
+            self.engine_name = self._engine.describe()
+        return self._engine
+
+    def close(self) -> None:
+        if self._engine:
+            self._engine.close()
+
+    def score(self) -> int:
+        """Bring scores/ up to the plan; returns how many records the source has."""
+        manifest = self.plan.loaded.manifest
+        sources = [
+            open_source(section, self.plan.loaded.base, self.store.child("_work")) for section in manifest.source
+        ]
+        counts = [source.estimate() for source in sources]
+        total = sum(count for count in counts if count is not None) if None not in counts else None
+        pending = Pending(self.plan, self.store, sources)
+        pools = score_pools(self.plan, RunContext.of(self.store, manifest.source))
+        with PhaseProgress("score", total, self.console) as progress:
+            seen = 0
+            for report in self.reports(pools, (task_item(task) for task in pending)):
+                stage_costs([report], self.stages)
+                progress.advance(report["rows"] + pending.resumed - seen)
+                seen = pending.resumed
+            progress.advance(pending.resumed - seen)
+        pending.finish()
+        if self.stages:
+            ids.make_unique(self.store, rundir.score_files(self.store))
+        self.phases["score"] = {
+            "seconds": round(progress.seconds, 2),
+            "records": pending.records,
+            "resumed": pending.resumed,
+        }
+        return pending.records
+
+    def reports(self, pools: Sequence[Pool], payloads: Iterator[Any]) -> Iterator[Any]:
+        """Results of the engine; the engine starts with the first payload. Raises CurationError after failures."""
+        first = next(payloads, None)
+        if first is None:
+            return
+        failures: list[str] = []
+        for report in self.engine().map(pools, _chain(first, payloads)):
+            self.lock.check()
+            if "failed" in report:
+                failures.append(report["failed"])
+                if len(failures) >= FAILED_CHUNKS:
+                    break
+            else:
+                yield report
+        if failures:
+            hint = "" if "again" in failures[0] else "; run the same command again to continue"
+            raise CurationError(f"{failures[0]}{hint}")
+
+    def select(self, failed: Mapping[str, str]) -> pa.Table:
+        """Decide from scores/ and commit selection.parquet."""
+        started = time.monotonic()
+        selection = decide_run(self.store, self.plan, failed, self.console.print)
+        rundir.write_selection(self.store, selection)
+        seconds = self.phases.get("select", {}).get("seconds", 0.0) + time.monotonic() - started
+        self.phases["select"] = {"seconds": round(seconds, 2), "records": selection.num_rows}
+        return selection
+
+    def finish(self, selection: pa.Table, sources_in: int) -> Ledger:
+        """Check the account, commit run.json, show the funnel."""
+        ledger = Ledger.of(selection, sources_in)
+        ledger.phases, ledger.stages = self.phases, self.stages
+        ledger.check(scored_rows(self.store))
+        ledger.write(self.store, config_hash(self.plan), self.engine_name)
+        self.console.print()
+        self.console.print(
+            funnel(
+                ledger,
+                [*[s.name for s in self.plan.stages], "select", "duplicates", "caps", "sample", "encode"],
+            )
+        )
+        return ledger
+
+
+def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callable[[str], None]) -> pa.Table:
+    """The decision of a plan over a run's scores."""
+    gates = [(stage.name, stage.keep, stage.when) for stage in plan.stages]
+    return decide(store, plan.loaded.manifest, gates, failed, say)
+
+
+def scored_rows(store: Store) -> int:
+    """Rows in scores/, from the files' footers."""
+    return sum(pq.read_metadata(store.open(f"scores/{file}")).num_rows for file in rundir.score_files(store))
+
+
+def config_hash(plan: Plan) -> str:
+    """Changes with everything that decides a byte of the output; not with where it runs."""
+    return digest(
+        [
+            {k: v for k, v in rundir.resolved(plan).items() if k not in ("engine", "source", "train")},
+            plan.score_fingerprint,
+        ]
+    )
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
