@@ -1,4 +1,4 @@
-"""(a) Ray against inline, (d) memory at two sizes, (e) resume after a kill half-way: whole runs as a user starts them."""
+"""(a) Ray against inline, (d) memory at two sizes, (e) resume after a kill half-way: whole runs."""
 
 import signal
 import subprocess

@@ -1,0 +1,67 @@
+"""The plan refuses, before anything starts, what could not run."""
+
+from pathlib import Path
+
+import pytest
+
+from curation.errors import UsageError
+from curation.load import load
+from curation.plan import Plan, make_plan
+
+
+def plan(folder: Path, score: str, rest: str = "") -> Plan:
+    (folder / "m.yaml").write_text(f"name: p\nsource: {{folder: .}}\nscore:\n{score}{rest}")
+    return make_plan(load(str(folder / "m.yaml")))
+
+
+def test_probe_runs_whether_named_or_not(tmp_path: Path) -> None:
+    assert [stage.name for stage in plan(tmp_path, "  - phash\n").stages] == ["probe", "phash"]
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        ("  - phsh\n", r"m\.yaml:4: .*no stage 'phsh'; did you mean 'phash'\?"),
+        ("  - phash\n  - phash\n", r"m\.yaml:5: .*stands twice"),
+        ("  - caption\n", r"reads the column 'tags', which nothing before it writes; put `- tags` before it"),
+        (
+            '  - resolution: {keep: "mn_side > 3"}\n',
+            r"no column 'mn_side' is written before this; did you mean 'min_side'\?",
+        ),
+        ('  - resolution: {keep: "min_side > p20"}\n', r"a percentile needs the whole corpus"),
+        ('  - resolution: {keep: "min_side >"}\n', r"resolution"),
+        ("  - phash: {bits: 4}\n", r"no such key 'bits'"),
+        ('  - phash: {when: "similarity > 1"}\n', r"no column 'similarity' is written before this"),
+        ("  - embedding: {model: clip}\n", r"no model 'clip' for the role image_embedding"),
+        ("  - no.such.module:Stage\n", r"cannot import 'no\.such\.module'"),
+        ("  - curation.errors:CurationError\n", r"is not a curation\.stage\.Stage"),
+    ],
+)
+def test_a_plan_that_cannot_run_is_refused(tmp_path: Path, score: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        plan(tmp_path, score)
+
+
+def test_select_needs_its_columns(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs the column 'phash', which no stage"):
+        plan(tmp_path, "  - resolution\n", "select: {duplicates: {on: phash}}\n")
+    with pytest.raises(UsageError, match="no column 'aesthetic'"):
+        plan(tmp_path, "  - resolution\n", 'select: {keep: "aesthetic > p10"}\n')
+
+
+def test_a_model_that_cannot_be_had_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="embedded"):
+        plan(tmp_path, "  - phash\n", "encode: {vae: 'diffusers:/no/such/folder/at/all'}\n")
+
+
+def test_a_gate_is_in_no_fingerprint_but_parameters_are(tmp_path: Path) -> None:
+    loose, tight = (plan(tmp_path, f'  - resolution: {{keep: "min_side > {n}"}}\n') for n in (1, 9))
+    assert loose.score_fingerprint == tight.score_fingerprint and loose.gates_fingerprint != tight.gates_fingerprint
+    read, unread = (plan(tmp_path, f"  - overlay: {{read: {flag}}}\n") for flag in ("true", "false"))
+    assert read.score_fingerprint != unread.score_fingerprint
+
+
+def test_a_stage_on_a_gpu_gets_a_pool_of_its_own(tmp_path: Path) -> None:
+    groups = plan(tmp_path, "  - phash\n  - embedding: {device: cuda}\n  - resolution\n").groups
+    assert [[stage.name for stage in group] for group in groups] == [["probe", "phash"], ["embedding"], ["resolution"]]
+    assert [group[0].resources.gpus for group in groups] == [0, 1, 0]
