@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -16,30 +16,44 @@ from curation.quickstart.photos import SWAPPED, Photo, photos
 from curation.quickstart.scenes import scene
 
 CLEAN_SCENES = 92
+DRAWN = (
+    "truncated file",
+    "tiny",
+    "blurred",
+    "letterboxed",
+    "boilerplate caption",
+    "overlay text",
+    "wrong extension",
+)
+"""Defects of drawings; those of photos and of nothing at all are made elsewhere."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A file to write and what is true of it; `planted` is None for a clean one."""
+    """A file to write and what is true of it; `planted` is None for a clean one, `copy_of` an index of _records()."""
 
     data: bytes
     caption: str
     kind: str
     planted: str | None = None
+    copy_of: int | None = None
 
 
 def build(folder: Path) -> int:
     """Write the corpus into `folder` and return how many records it has."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     records = list(_records())
-    order = np.random.default_rng(7).permutation(len(records))
-    with (folder / "captions.jsonl").open("w") as captions, (folder / "planted.jsonl").open("w") as planted:
-        for number, i in enumerate(order):
-            record = records[i]
-            name = f"images/{number:04d}.jpg"
-            (folder / name).write_bytes(record.data)
-            captions.write(json.dumps({"file": name, "caption": record.caption, "kind": record.kind}) + "\n")
-            planted.write(json.dumps({"file": name, "planted": record.planted}) + "\n")
+    order = np.random.default_rng(7).permutation(len(records)).tolist()
+    names = {record: f"images/{number:04d}.jpg" for number, record in enumerate(order)}
+    captions, planted = [], []
+    for i, name in names.items():
+        record = records[i]
+        (folder / name).write_bytes(record.data)
+        captions.append({"file": name, "caption": record.caption, "kind": record.kind})
+        copy_of = None if record.copy_of is None else names[record.copy_of]
+        planted.append({"file": name, "planted": record.planted, "copy_of": copy_of})
+    for name, rows in (("captions.jsonl", captions), ("planted.jsonl", planted)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return len(records)
 
 
@@ -48,17 +62,9 @@ def _records() -> Iterator[Record]:
     clean = [Record(jpeg(photo.image), photo.caption, "photo") for photo in all_photos]
     clean += [Record(jpeg(image), caption, "drawing") for image, caption in (next(scenes) for _ in range(CLEAN_SCENES))]
     yield from clean
-    yield from _copies(clean)
+    yield from _copies(clean, len(all_photos))
     yield from _swapped(all_photos)
-    for defect in (
-        "truncated file",
-        "tiny",
-        "blurred",
-        "letterboxed",
-        "boilerplate caption",
-        "overlay text",
-        "wrong extension",
-    ):
+    for defect in DRAWN:
         for number in range(DEFECTS[defect].count):
             image, caption = next(scenes)
             yield _spoilt(defect, number, image, caption)
@@ -70,15 +76,19 @@ def _records() -> Iterator[Record]:
         yield Record(page.encode(), "a picture that is no longer there", "photo", "not a picture")
 
 
-def _copies(clean: list[Record]) -> Iterator[Record]:
-    """Exact and near duplicates of clean records, no record twice."""
-    exact = DEFECTS["exact duplicate"].count
-    for record in clean[2 : 2 + exact]:
-        yield Record(record.data, record.caption, record.kind, "exact duplicate")
-    for number in range(DEFECTS["near duplicate"].count):
-        original = clean[2 + exact + number]
-        copy, quality = defects.near_copy(_image(original.data), number)
-        yield Record(jpeg(copy, quality), original.caption, original.kind, "near duplicate")
+def _copies(clean: list[Record], photo_count: int) -> Iterator[Record]:
+    """Exact and near duplicates, half of photos and half of drawings; no record is copied twice."""
+    for i in _halves(DEFECTS["exact duplicate"].count, 0, photo_count):
+        yield replace(clean[i], planted="exact duplicate", copy_of=i)
+    first = DEFECTS["exact duplicate"].count
+    for number, i in enumerate(_halves(DEFECTS["near duplicate"].count, first, photo_count + first)):
+        copy, quality = defects.near_copy(_image(clean[i].data), number)
+        yield replace(clean[i], data=jpeg(copy, quality), planted="near duplicate", copy_of=i)
+
+
+def _halves(count: int, photo: int, drawing: int) -> list[int]:
+    """Half of `count` indices from `photo` on, the rest from `drawing` on."""
+    return [*range(photo, photo + count // 2), *range(drawing, drawing + count - count // 2)]
 
 
 def _image(data: bytes) -> Image.Image:

@@ -1,6 +1,7 @@
 """Planted against found: what a run made of the quickstart corpus."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow.dataset as ds
 from rich.table import Table
 
 from curation import chunkfile, rundir
+from curation.errors import CurationError
 from curation.quickstart.defects import DEFECTS
 from curation.storage import Store
 
@@ -23,31 +25,43 @@ class Tally:
 
 
 def check(run: str, planted: Path) -> dict[str, Tally]:
-    """Compare a run with the ground truth, by defect. A clean record is kept, or falls as a duplicate's other half."""
-    truth = {row["file"]: row["planted"] for row in map(json.loads, planted.read_text().splitlines())}
-    rows = [row | {"planted": truth[row["source_key"]]} for row in _rows(Store(run)) if row["source_key"] in truth]
-    clean = [row for row in rows if row["planted"] is None]
-    found: dict[str, Tally] = {}
+    """Compare a run with the ground truth, by defect.
+
+    A planted copy counts as found when one of it and its original fell to the other: the run keeps the better, which
+    may be either. Every other clean record that met a defect's fate is a false alarm.
+    """
+    rows = [truth | row for truth, row in _pairs(_read(planted), _rows(Store(run)))]
+    ids = {row["source_key"]: row["id"] for row in rows}
+    halves = {frozenset((row["id"], ids[row["copy_of"]])): row["planted"] for row in rows if row["copy_of"]}
+    tallies: dict[str, Tally] = {}
     for name, defect in DEFECTS.items():
-        mine = [row for row in rows if row["planted"] == name]
-        alarms = [row for row in clean if defect.found(row) and not (name == "exact duplicate" and _excused(row, rows))]
-        alarms = [] if name in ("near duplicate", "not a picture") else alarms
-        found[name] = Tally(len(mine), sum(_found(row, rows) for row in mine), len(alarms))
-    return found
+        met = [row for row in rows if defect.found(row)]
+        paired = [row for row in met if halves.get(frozenset((row["id"], row["duplicate_of"]))) == name]
+        copies = name in halves.values()
+        found = paired if copies else [row for row in met if row["planted"] == name]
+        alarms = [row for row in met if row["planted"] is None and row not in paired]
+        tallies[name] = Tally(sum(row["planted"] == name for row in rows), len(found), len(alarms))
+    return tallies
 
 
-def _found(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """A duplicate is also found when it stayed and its original fell to it."""
-    by_id = {other["id"]: other for other in rows}
-    if "duplicate" in row["planted"] and row["decision"] == "kept":
-        return any(other["duplicate_of"] == row["id"] for other in by_id.values())
-    return DEFECTS[row["planted"]].found(row)
+def _read(planted: Path) -> dict[str, dict[str, Any]]:
+    """What is true of each file, by its name; raises CurationError for a file that holds something else."""
+    try:
+        rows = [json.loads(line) for line in planted.read_text().splitlines()]
+        return {row["file"]: {"planted": row["planted"], "copy_of": row["copy_of"]} for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CurationError(
+            f"{planted} is no planted.jsonl of the quickstart corpus ({error}); build it first"
+        ) from error
 
 
-def _excused(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """A clean record that fell to its planted copy was rightly found to be one of two."""
-    kept = next((other for other in rows if other["id"] == row["duplicate_of"]), None)
-    return kept is not None and kept["planted"] in ("exact duplicate", "near duplicate")
+def _pairs(
+    truth: dict[str, dict[str, Any]], rows: list[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Truth and record, side by side; raises CurationError where the run is of another corpus."""
+    if truth.keys() != {row["source_key"] for row in rows}:
+        raise CurationError("the run is not of this corpus: their files differ; run it again after building")
+    return ((truth[row["source_key"]], row) for row in rows)
 
 
 def _rows(store: Store) -> list[dict[str, Any]]:

@@ -32,8 +32,17 @@ class Defect:
     meaning: str
 
 
-def _dropped(stage: str, reason: str = "") -> Callable[[dict[str, Any]], bool]:
-    return lambda row: row["decision"] == "dropped" and row["stage"] == stage and reason in (row["reason"] or "")
+def _dropped(stage: str, *reasons: str) -> Callable[[dict[str, Any]], bool]:
+    """Dropped by a stage; for one of the reasons, where some are named."""
+    return lambda row: (
+        row["decision"] == "dropped"
+        and row["stage"] == stage
+        and (not reasons or any(each in row["reason"] for each in reasons))
+    )
+
+
+def _quarantined(reason: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda row: row["decision"] == "quarantined" and reason in row["reason"]
 
 
 def _kept_with(test: Callable[[dict[str, Any]], bool]) -> Callable[[dict[str, Any]], bool]:
@@ -41,9 +50,11 @@ def _kept_with(test: Callable[[dict[str, Any]], bool]) -> Callable[[dict[str, An
 
 
 DEFECTS: dict[str, Defect] = {
-    "exact duplicate": Defect(12, _dropped("duplicates"), "same bytes under another name"),
-    "near duplicate": Defect(16, _dropped("duplicates"), "resized, recompressed or brightened"),
-    "truncated file": Defect(8, lambda row: row["decision"] == "quarantined", "cut off at 55 %"),
+    "exact duplicate": Defect(12, _dropped("duplicates", "bytes", "pixels"), "same bytes under another name"),
+    "near duplicate": Defect(
+        16, _dropped("duplicates", "phash", "embedding"), "resized, recompressed, brightened, cropped"
+    ),
+    "truncated file": Defect(8, _quarantined("cannot be decoded"), "cut off at 55 %"),
     "tiny": Defect(8, _dropped("resolution"), "32 px"),
     "blurred": Defect(10, _dropped("quality", "sharpness"), "Gaussian blur of 6 px"),
     "flat colour": Defect(8, _dropped("quality", "flat"), "a single colour"),
@@ -52,7 +63,7 @@ DEFECTS: dict[str, Defect] = {
     "boilerplate caption": Defect(10, _dropped("text"), "file names, URLs, HTML, shop phrases"),
     "overlay text": Defect(8, _dropped("overlay"), "large words across the picture"),
     "wrong extension": Defect(8, _kept_with(lambda row: row["format"] == "PNG"), "PNG named .jpg, kept for what it is"),
-    "not a picture": Defect(5, lambda row: row["decision"] == "quarantined", "HTML named .jpg"),
+    "not a picture": Defect(5, _quarantined("not a picture"), "HTML named .jpg"),
 }
 
 
@@ -65,7 +76,8 @@ def near_copy(image: Image.Image, number: int) -> tuple[Image.Image, int]:
         return image.resize((round(width * 0.7), round(height * 0.7)), Image.Resampling.LANCZOS), 88
     if number % 4 == 2:
         return ImageEnhance.Brightness(image).enhance(1.08), 85
-    return image.crop((2, 2, width - 2, height - 2)).resize((width, height), Image.Resampling.BICUBIC), 90
+    x, y = max(1, round(width * 0.01)), max(1, round(height * 0.01))
+    return image.crop((x, y, width - x, height - y)), 90
 
 
 def blurred(image: Image.Image) -> Image.Image:
