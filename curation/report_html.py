@@ -195,7 +195,7 @@ def histogram(measured: Measured) -> str:
     place = np.clip(((measured.values - low) / (high - low) * BINS).astype(int), 0, BINS - 1)
     every, kept = (np.bincount(part, minlength=BINS) for part in (place, place[measured.kept]))
     parts = []
-    for i in np.flatnonzero(every):
+    for i in np.flatnonzero(every).tolist():
         tip = f"<title>from {low + i * (high - low) / BINS:.4g}: {every[i]:,}, of them kept {kept[i]:,}</title>"
         parts += [
             _column(int(i), every[i] / every.max(), "lost", tip),
