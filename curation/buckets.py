@@ -65,19 +65,37 @@ def content(width: int, height: int, box: list[int] | None, encode: EncodeSectio
     return (0, 0, width, height)
 
 
-def choose(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> Bucket:
-    """The bucket whose aspect is nearest in ratio; of equals the larger."""
+def length(seconds: float | None, encode: EncodeSection) -> int:
+    """Frames that a clip of so many seconds is encoded to: the longest of `encode.frames` that it fills.
+
+    1 for a picture; 0 for a clip shorter than all of them.
+    """
+    if seconds is None:
+        return 1
+    there = int(seconds * encode.fps + 1e-4)
+    return max((frames for frames in encode.frames if frames <= there), default=0)
+
+
+def choose(
+    width: int, height: int, box: list[int] | None, encode: EncodeSection, seconds: float | None = None
+) -> Bucket:
+    """The bucket whose aspect is nearest in ratio; of equals the larger. `seconds`: of a clip, None for a picture."""
     left, top, right, bottom = content(width, height, box, encode)
     aspect = (right - left) / (bottom - top)
-    return min(table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height))
+    shape = min(table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height))
+    return Bucket(length(seconds, encode), shape.height, shape.width)
 
 
 def _log_ratio(a: float, b: float) -> float:
     return round(log(a / b), 9)
 
 
-def unencodable(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> str | None:
-    """Why a record cannot be encoded without enlarging it, None when it can."""
+def unencodable(
+    width: int, height: int, box: list[int] | None, encode: EncodeSection, seconds: float | None = None
+) -> str | None:
+    """Why a record cannot be encoded (too short, or only by enlarging it), None when it can."""
+    if not length(seconds, encode):
+        return f"shorter than {min(encode.frames)} frames at {encode.fps:g} fps"
     if encode.upscale:
         return None
     bucket = choose(width, height, box, encode)

@@ -28,6 +28,8 @@ class Cells:
         self.columns["caption"] = [row.captions[0] if row.captions else None for row in rows]
         self.columns["captions"] = [list(row.captions) for row in rows]
         self.columns["extra"] = [json.dumps(row.extra, sort_keys=True) if row.extra else None for row in rows]
+        for name in ("start_s", "end_s", "start_frame", "end_frame"):
+            self.columns[name] = [getattr(row.span, name) if row.span else None for row in rows]
         self.columns["scored"] = [[] for _ in rows]
         for stage in stages:
             for name in stage.factory.writes:
@@ -123,10 +125,12 @@ class Cells:
         seen: dict[str, int] = {}
         for i in range(self.size):
             parts = self.columns["source_key"][i], self.columns["content_sha256"][i] or "", self.columns["captions"][i]
-            first = record_id(*parts)
+            start, end = self.columns["start_frame"][i], self.columns["end_frame"][i]
+            span = None if start is None else (start, end)
+            first = record_id(*parts, span=span)
             occurrence = seen.get(first, 0)
             seen[first] = occurrence + 1
-            self.columns["id"][i] = record_id(*parts, occurrence) if occurrence else first
+            self.columns["id"][i] = record_id(*parts, occurrence, span) if occurrence else first
 
     def adopt(self, table: pa.Table, fresh: set[str]) -> None:
         """Take over the cells of an earlier scoring of the same rows; stages in `fresh` are left to be computed."""

@@ -9,6 +9,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
@@ -35,9 +36,15 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], body: bytes | memoryvi
     stream.flush()
 
 
-def answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Decode, or decode and standardize; a refusal is an answer too."""
+def answer(
+    request: dict[str, Any], data: bytes, beat: Callable[[], None] = lambda: None
+) -> tuple[dict[str, Any], bytes]:
+    """Decode, or decode and standardize; a refusal is an answer too. A video's request calls `beat` on its way."""
     try:
+        if "video" in request:
+            from curation.video.requests import answer_video
+
+            return answer_video(request, recipe_of(request["recipe"]) if request["recipe"] else None, beat)
         image, info = decode_image(data, request["max_pixels"])
         if request["recipe"] is None:
             return {"info": info, "shape": [image.height, image.width, 3]}, image.tobytes()
@@ -70,7 +77,7 @@ def main() -> None:
     sys.stdout = sys.stderr
     write_frame(answers, {"ready": True}, b"")
     while (frame := read_frame(requests)) is not None:
-        write_frame(answers, *answer(*frame))
+        write_frame(answers, *answer(*frame, beat=lambda: write_frame(answers, {"alive": True}, b"")))
 
 
 def request_of(recipe: Recipe | None, max_pixels: int) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from curation.buckets import Bucket, recipe
+from curation.buckets import Bucket, length, recipe
 from curation.earlier import EarlierShards, Keys
 from curation.errors import CurationError
-from curation.jobs import CODE_VERSION, ShardJob
+from curation.jobs import CODE_VERSION, ShardJob, seconds_of
 from curation.manifest import EncodeSection
 from curation.models import ModelInfo, open_model
 from curation.plan import digest
@@ -29,8 +29,10 @@ from curation.shards.containers import CONTAINERS
 from curation.shards.sample import Halfs, Sample
 from curation.stage import sentence
 from curation.standardize import Recipe, Standardized
+from curation.video.reader import VideoReader, on_disk
 
 FETCHERS = 4
+CHANGED = "the file changed since it was scored: `curate run --retry` scores it again"
 FITTED = ("crop_ltrb", "resized_width", "resized_height", "original_width", "original_height")
 Posterior = tuple[Halfs, Halfs | None]
 
@@ -53,6 +55,7 @@ class ShardEncoder:
     def __init__(self, settings: EncodeSettings) -> None:
         self.settings, self.store = settings, settings.context.store
         self._decoder = Decoder(settings.limits)
+        self._videos = VideoReader(settings.limits)
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         self._earlier = EarlierShards(self.store)
 
@@ -94,12 +97,18 @@ class ShardEncoder:
         """End the decoder's process and the threads."""
         self._fetchers.shutdown()
         self._decoder.close()
+        self._videos.close()
 
     def _keys(self, row: dict[str, Any]) -> Keys:
         settings = self.settings
-        made = [CODE_VERSION, PIL.__version__, settings.vae.id, settings.vae.sha256, settings.encode.logvar]
+        row = row | {"frames": self._frames(row)}
+        span = [row["start_s"], row["end_s"], settings.encode.fps, row["frames"]] if row["media"] == "video" else []
+        made = [*span, CODE_VERSION, PIL.__version__, settings.vae.id, settings.vae.sha256, settings.encode.logvar]
         latents = digest([row["content_sha256"], repr(self._recipe(row)), *made])
         return Keys(latents, digest([self._captions(row), settings.text.id, settings.text.sha256]))
+
+    def _frames(self, row: dict[str, Any]) -> int:
+        return length(seconds_of(row), self.settings.encode)
 
     def _recipe(self, row: dict[str, Any]) -> Recipe:
         return recipe(row["width"], row["height"], row["content_box"], self.settings.encode)
@@ -154,12 +163,12 @@ class ShardEncoder:
             return "the VAE gave values that are NaN or infinite in fp16"
         original = (picture.info["original_width"], picture.info["original_height"])
         fitted = dict(zip(FITTED, (list(picture.crop_ltrb), *picture.resized, *original), strict=True))
-        return self._sample(row, posterior, None, metadata(row, bucket, self._captions(row)) | fitted)
+        return self._sample(row, posterior, None, metadata(row, bucket, self._captions(row), self.settings.encode.fps) | fitted)
 
     def _again(self, row: dict[str, Any], bucket: Bucket, old: Sample, texts_hold: bool) -> Sample | str:
         fitted = {name: old.meta[name] for name in FITTED}
         texts = old.texts if texts_hold else None
-        return self._sample(row, (old.mean, old.logvar), texts, metadata(row, bucket, self._captions(row)) | fitted)
+        return self._sample(row, (old.mean, old.logvar), texts, metadata(row, bucket, self._captions(row), self.settings.encode.fps) | fitted)
 
     def _sample(
         self, row: dict[str, Any], posterior: Posterior, texts: list[Halfs] | None, meta: dict[str, Any]
@@ -174,15 +183,24 @@ class ShardEncoder:
     def standardized(self, row: dict[str, Any]) -> Standardized | str:
         """A record's pixels for its bucket, or the sentence why there are none."""
         try:
+            if row["start_s"] is not None:
+                return self._clip(row)
             data = self.settings.context.fetch(row["source_uri"])
             if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
-                return "the file changed since it was scored: `curate run --retry` scores it again"
+                return CHANGED
             return self._decoder.standardize(data, self._recipe(row))
         except CurationError as error:
             return str(error)
 
+    def _clip(self, row: dict[str, Any]) -> Standardized | str:
+        with on_disk(row["source_uri"], self.settings.context.fetch) as (path, sha256):
+            if sha256 != row["content_sha256"]:
+                return CHANGED
+            span = row["start_s"], row["end_s"]
+            return self._videos.cut(path, span, self.settings.encode.fps, self._frames(row), self._recipe(row))
+
     def _posteriors(self, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Posterior]:
-        """uint8 [H, W, 3] each -> raw mean and log-variance, fp16 [C, 1, h, w]; constant ones [C, 1, 1, 1].
+        """uint8 [H, W, 3] or [T, H, W, 3] each -> raw mean and log-variance, fp16 [C, t, h, w]; constant ones [C, 1, 1, 1].
 
         On a CPU one by one: that costs nothing, and no convolution's choice of algorithm can make a latent
         depend on its neighbours in the batch.
@@ -194,12 +212,12 @@ class ShardEncoder:
                 yield _half(means[i]), None if logvars is None else _half(_spatially_constant(logvars[i]))
 
     def _posterior(self, pixels: NDArray[np.uint8]) -> tuple[Any, Any]:
-        """uint8 [B, H, W, 3] -> float32 mean and log-variance (None where it is not stored) [B, C, h, w]."""
+        """uint8 [B, (T,) H, W, 3] -> float32 mean and log-variance (None where it is not stored) [B, C, (t,) h, w]."""
         import torch
 
         with one_thread():
             # contiguous: the last bit of a convolution depends on the memory layout
-            values = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+            values = torch.from_numpy(pixels).movedim(-1, 1).contiguous().float() / 127.5 - 1
             try:
                 mean, logvar = self.vae.encode(values.to(self.settings.device))
             except (RuntimeError, ValueError, AssertionError) as error:  # the last: torch without CUDA
@@ -219,8 +237,24 @@ def file_facts(path: Path) -> dict[str, Any]:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str]) -> dict[str, Any]:
-    """What a sample says of its record, beside how it was fitted into its bucket."""
+def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: float) -> dict[str, Any]:
+    """What a sample says of its record, beside how it was fitted into its bucket.
+
+    Of a clip: its span in the source, the rate it was encoded at, and `seconds_unused`, what its bucket had no room for.
+    """
+    scores = json.loads(row["scores"])
+    clip: dict[str, Any] = {}
+    if row["start_s"] is not None:
+        seconds = row["end_s"] - row["start_s"]
+        clip = {
+            "fps": fps,
+            "original_fps": scores.get("fps"),
+            "original_frames": row["end_frame"] - row["start_frame"],
+            "start_s": row["start_s"],
+            "end_s": row["end_s"],
+            "frame_start": row["start_frame"],
+            "seconds_unused": round(max(0.0, seconds - bucket.frames / fps), 6),
+        }
     return {
         "media": row["media"],
         "source_key": row["source_key"],
@@ -235,8 +269,8 @@ def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str]) -> dict[s
         "frame_step": 1,
         "captions": captions,
         "caption_sources": row["caption_sources"][: len(captions)],
-        "scores": json.loads(row["scores"]),
-    }
+        "scores": scores,
+    } | clip
 
 
 class ChannelSums:
@@ -266,14 +300,15 @@ class ChannelSums:
 
 
 def _half(tensor: Any) -> Halfs:
-    """fp16 with a time axis: [C, h, w] -> [C, 1, h, w]."""
+    """fp16 with a time axis: [C, h, w] -> [C, 1, h, w]; a clip has its own."""
     with np.errstate(over="ignore"):  # becomes infinite, which the caller looks for
-        return tensor.cpu().numpy().astype(np.float16)[:, None]  # type: ignore[no-any-return]
+        values = tensor.cpu().numpy().astype(np.float16)
+    return values if values.ndim == 4 else values[:, None]  # type: ignore[no-any-return]
 
 
 def _spatially_constant(logvar: Any) -> Any:
-    """[C, h, w], or [C, 1, 1] where that says the same."""
-    corner = logvar[:, :1, :1]
+    """[C, (t,) h, w], or [C, (1,) 1, 1] where that says the same."""
+    corner = logvar.flatten(1)[:, 0].view(-1, *[1] * (logvar.ndim - 1))
     return corner if bool((logvar == corner).all()) else logvar
 
 

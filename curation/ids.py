@@ -11,6 +11,9 @@ from curation.record import record_id
 from curation.storage import Store
 
 
+PARTS = ["source_key", "content_sha256", "captions", "start_frame", "end_frame"]
+
+
 def make_unique(store: Store, files: list[str]) -> int:
     """Renumber repeated ids in chunk order, rewrite only the files concerned; returns how many rows changed.
 
@@ -59,8 +62,10 @@ def _renumber(store: Store, file: str, wanted: set[int], seen: set[str], taken: 
         if identity not in seen:
             seen.add(identity)
             continue
-        row = table.slice(i, 1).select(["source_key", "content_sha256", "captions"]).to_pylist()[0]
-        numbered = (record_id(row["source_key"], row["content_sha256"] or "", row["captions"], n) for n in count(1))
+        row = table.slice(i, 1).select(PARTS).to_pylist()[0]
+        span = None if row["start_frame"] is None else (row["start_frame"], row["end_frame"])
+        parts = row["source_key"], row["content_sha256"] or "", row["captions"]
+        numbered = (record_id(*parts, n, span) for n in count(1))
         ids[i] = next(candidate for candidate in numbered if candidate not in taken)
         taken.add(ids[i])
         changed += 1

@@ -92,10 +92,10 @@ def buckets_of(store: Store, selection: pa.Table, encode: EncodeSection) -> dict
     kept = selection.filter(pc.equal(selection["decision"], "kept"))["id"].combine_chunks()
     out: dict[str, list[str]] = {}
     dataset = _scores(store)
-    columns = [name for name in ("id", "width", "height", "content_box") if name in dataset.schema.names]
+    columns = [name for name in (*_SIZES, "content_box") if name in dataset.schema.names]
     for batch in dataset.to_batches(columns=columns, batch_size=8192):
         for row in batch.filter(pc.is_in(batch["id"], value_set=kept)).to_pylist():
-            name = choose(row["width"], row["height"], row.get("content_box"), encode).name
+            name = choose(row["width"], row["height"], row.get("content_box"), encode, seconds_of(row)).name
             out.setdefault(name, []).append(row["id"])
     return out
 
@@ -159,16 +159,26 @@ MEMBER_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("content_box", pa.list_(pa.int32())),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("start_frame", pa.int64()),
+        ("end_frame", pa.int64()),
         ("captions", pa.list_(pa.string())),
         ("caption_sources", pa.list_(pa.string())),
         ("scores", pa.string()),
         ("earlier", pa.string()),  # JSON: the row of `DEAL`, where the same latents may already be
     ]
 )
-_STORED = tuple(MEMBER_SCHEMA.names[:8])
+_STORED = tuple(MEMBER_SCHEMA.names[:12])
+_SIZES = ("id", "width", "height", "start_s", "end_s")
 _MEMBER = (*_STORED, "captions", "generated_caption", "generated_caption_source")
 _NO_SCORES = frozenset(_MEMBER) | {field.name for field in BASE_SCHEMA} | {"sha256", "pixel_sha256"}
 _NO_SCORES |= {"original_width", "original_height"}
+
+
+def seconds_of(row: Mapping[str, Any]) -> float | None:
+    """A clip's length, None for a picture."""
+    return None if row["start_s"] is None else row["end_s"] - row["start_s"]
 
 
 def _is_scalar(kind: pa.DataType) -> bool:

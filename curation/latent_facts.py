@@ -58,7 +58,7 @@ def _vae(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
             "dtype": "float32",
             "channels": vae.channels,
             "spatial_factor": vae.spatial_factor,
-            "temporal_factor": 1,
+            "temporal_factor": getattr(vae, "temporal_factor", 1),
             "latents_mean": list(vae.latents_mean),
             "latents_std": list(vae.latents_std),
         }

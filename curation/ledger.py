@@ -42,12 +42,15 @@ class Ledger:
         kept = pc.sum(pc.equal(selection["decision"], "kept")).as_py() or 0
         return cls(sources_in, selection.num_rows, kept, dict(counts["dropped"]), dict(counts["quarantined"]))
 
-    def check(self, scored: int) -> None:
-        """Raise CurationError unless every record of the source is accounted for, once."""
+    def check(self, scored: int, sources: int) -> None:
+        """Raise CurationError unless every record of the source is accounted for, once.
+
+        scored, sources  rows in scores/, and the rows of the source that they came from
+        """
         lost = sum(self.dropped.values()) + sum(self.quarantined.values()) + self.kept
-        if not (self.records_in == lost == scored) or (self.sources_in != scored):
+        if not (self.records_in == lost == scored) or (self.sources_in != sources):
             raise CurationError(
-                f"the account does not add up: the source has {self.sources_in} records, scores/ {scored}, "
+                f"the account does not add up: the source has {self.sources_in} records, scores/ {scored} rows of {sources}, "
                 f"the selection "
                 f"{self.records_in} = {self.kept} kept + {sum(self.dropped.values())} dropped + "
                 f"{sum(self.quarantined.values())} quarantined. This is a fault of the program: please report it."

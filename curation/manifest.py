@@ -119,6 +119,11 @@ class EncodeSection(Section):
         "square",
         description='"square", "aspect" (1:2 to 2:1), or a list such as ["256x256", "320x192"] (width x height)',
     )
+    fps: float = Field(24.0, gt=0, le=240, description="clips are encoded at this constant rate, by timestamps")
+    frames: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = Field(
+        (9, 17, 33, 49, 81),
+        description="lengths that clips may have, frames; a clip takes the longest that it fills",
+    )
     crop: Literal["center", "smart"] = "center"
     remove_letterbox: bool = True
     filter: Literal["lanczos", "bicubic", "box"] = "lanczos"
@@ -131,6 +136,13 @@ class EncodeSection(Section):
     captions: int = Field(8, gt=0, description="how many captions of a record are stored and encoded")
     reconstructions: int = Field(8, ge=0, description="how many samples are decoded again into reconstructions/")
     shards: ShardsSection = ShardsSection()
+
+    @field_validator("frames")
+    @classmethod
+    def _are_lengths(cls, frames: tuple[int, ...]) -> tuple[int, ...]:
+        if not frames or min(frames) < 1:
+            raise ValueError("say at least one number of frames, each 1 or more, such as [17, 49]")
+        return tuple(sorted(set(frames)))
 
     @field_validator("buckets")
     @classmethod

@@ -1,6 +1,6 @@
 """One decoded picture, and what several stages derive from it, computed once."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,10 +16,14 @@ class Pixels:
 
     rgb    uint8 [H, W, 3]
     info   what the decoder learnt: see `curation.decode.Info` (format, mode, original size, frames, hashes)
+    frames a clip's sampled frames in order, `rgb` being the middle one; empty for a picture
+    pairs  a clip's sampled frames and the frames right after them, small: uint8 [H, W, 3] two by two
     """
 
     rgb: NDArray[np.uint8]
     info: dict[str, Any] = field(default_factory=dict)
+    frames: "tuple[Pixels, ...]" = ()
+    pairs: "tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], ...]" = ()
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -27,6 +31,22 @@ class Pixels:
         """Wrap an array uint8 [H, W, 3]; for tests and callers without a decoder."""
         height, width = rgb.shape[:2]
         return cls(np.ascontiguousarray(rgb, dtype=np.uint8), {"width": width, "height": height, **info})
+
+    @classmethod
+    def clip(cls, arrays: Sequence[NDArray[np.uint8]], sampled: int, info: dict[str, Any]) -> "Pixels":
+        """A clip of `sampled` frames; what follows them in `arrays` are its pairs, first, next, first, next ..."""
+        frames = tuple(cls(array, info) for array in arrays[:sampled])
+        rest = arrays[sampled:]
+        return cls(arrays[sampled // 2], info, frames, tuple(zip(rest[::2], rest[1::2], strict=True)))
+
+    def arrays(self) -> list[NDArray[np.uint8]]:
+        """What `clip` took, for a clip; otherwise the picture alone."""
+        return [frame.rgb for frame in self.frames] + [a for pair in self.pairs for a in pair] or [self.rgb]
+
+    @property
+    def stills(self) -> "tuple[Pixels, ...]":
+        """The frames that a stage for pictures looks at: a clip's sampled ones, a picture's only one."""
+        return self.frames or (self,)
 
     @property
     def width(self) -> int:
@@ -41,3 +61,16 @@ class Pixels:
         if key not in self._memo:
             self._memo[key] = compute(self)
         return self._memo[key]  # type: ignore[no-any-return]
+
+
+def over_stills(
+    pictures: "Sequence[Pixels]", score: Callable[[list[Pixels]], Sequence[T]], pool: Callable[[list[T]], T]
+) -> list[T]:
+    """`score` every still of all records in one call, then `pool` those of each clip; a picture's value stays."""
+    values = iter(score([still for picture in pictures for still in picture.stills]))
+    rows = [[next(values) for _ in picture.stills] for picture in pictures]
+    return [row[0] if len(row) == 1 else pool(row) for row in rows]
+
+
+def mean(values: Sequence[float]) -> float:
+    return float(sum(values) / len(values))

@@ -72,6 +72,10 @@ class Plan:
             groups[-1].append(stage)
         return tuple(tuple(group) for group in groups)
 
+    def named(self, name: str) -> PlannedStage | None:
+        """A planned stage by its name."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
     @property
     def score_fingerprint(self) -> str:
         """Changes when any cell would; not with gates nor with the order of stages."""
@@ -102,6 +106,10 @@ def make_plan(loaded: Loaded) -> Plan:
     vae = text = None
     if encode := loaded.manifest.encode:
         vae = _model("vae", encode.vae, loaded.where("encode", "vae"))
+        if encode.vae == "embedded" and any(stage.name == "clips" for stage in stages):
+            where = loaded.where("encode", "vae")
+            problems = f"{where}: the embedded image VAE cannot encode clips; say `vae: video_autoencoder`"
+            raise UsageError(problems)
         text = _model("text", encode.text, loaded.where("encode", "text"))
     _check_select(loaded, stages)
     return Plan(loaded, tuple(stages), vae, text)

@@ -66,18 +66,27 @@ def _pictures(store: Store, encoder: ShardEncoder, wanted: Iterable[Wanted]) -> 
         if isinstance(original, Standardized):  # its file may have gone since
             sample = open_shard(store.child("shards"), job.path(suffix))[position]
             decoded = decode(encoder.vae, sample, encoder.settings.device)
-            store.write(f"{FOLDER}/{identity}.png", _png(np.concatenate([original.rgb, decoded], axis=1)))
+            strips = [_strip(original.rgb), _strip(decoded)]
+            store.write(f"{FOLDER}/{identity}.png", _png(np.concatenate(strips, axis=1 if decoded.ndim == 3 else 0)))
             yield identity, round(psnr_db(original.rgb, decoded), 2)
 
 
+def _strip(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture as it is; of a clip four frames side by side."""
+    if rgb.ndim == 3:
+        return rgb
+    return np.concatenate([rgb[i] for i in np.linspace(0, len(rgb) - 1, 4).round().astype(int)], axis=1)
+
+
 def decode(vae: Any, sample: Sample, device: str = "cpu") -> NDArray[np.uint8]:
-    """A sample's mean as pixels: uint8 [H, W, 3]."""
+    """A sample's mean as pixels: uint8 [H, W, 3], of a clip [T, H, W, 3]."""
     import torch
 
     with one_thread():
-        latents = torch.from_numpy(sample.mean[:, 0].astype(np.float32))[None]
+        mean = sample.mean[:, 0] if sample.meta.get("frames", 1) == 1 else sample.mean
+        latents = torch.from_numpy(mean.astype(np.float32))[None]
         image = vae.decode(latents.to(device))[0]
-    return (image.clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(1, 2, 0).cpu().numpy()  # type: ignore[no-any-return]
+    return (image.clamp(-1, 1) * 127.5 + 127.5).round().byte().movedim(0, -1).cpu().numpy()  # type: ignore[no-any-return]
 
 
 def psnr_db(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

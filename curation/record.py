@@ -36,6 +36,7 @@ class SourceRow:
     uri       where `curation.sources.fetch.fetch` finds the bytes again, on any worker, in any phase
     captions  every caption in the source's order, [] where there is none
     extra     other columns (tables) or members (archives), JSON-able
+    span      a clip's place in its video, None for a whole file
     error     why the source itself could not give it (a failed download, a malformed row); it is quarantined
     """
 
@@ -45,18 +46,33 @@ class SourceRow:
     captions: Sequence[str] = ()
     extra: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    span: "Span | None" = None
 
 
-def record_id(key: str, content: str, captions: Sequence[str], occurrence: int = 0) -> str:
+@dataclass(frozen=True)
+class Span:
+    """A clip's place: frames [start_frame, end_frame), seconds [start_s, end_s) from the video's start."""
+
+    start_frame: int
+    end_frame: int
+    start_s: float
+    end_s: float
+
+
+def record_id(
+    key: str, content: str, captions: Sequence[str], occurrence: int = 0, span: tuple[int, int] | None = None
+) -> str:
     """32 hex digits, the same on every machine, for every order of the input.
 
     key         the row's source key
     content     sha256 of the media's bytes, "" where they could not be read
     captions    tell rows that share key and content apart
+    span        a clip's first frame and the one after its last
     occurrence  tells rows apart that share all of these; any numbering gives the same set of ids
     """
     digest = xxhash.xxh3_128()
-    for part in (key, content, *captions, str(occurrence)):
+    place = () if span is None else (f"frames {span[0]}-{span[1]}",)
+    for part in (key, content, *captions, *place, str(occurrence)):
         raw = part.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "little") + raw)
     return digest.hexdigest()

@@ -52,7 +52,7 @@ def reselect(directory: str, overrides: Sequence[str]) -> Ledger:
     with RunLock(store) as lock, closing(Run(plan, store, "inline", None, lock)) as work:
         selection = work.select({})
         rundir.write_manifest(store, plan)
-        ledger = work.finish(selection, scored_rows(store))
+        ledger = work.finish(selection, scored_rows(store)[1])
         if plan.loaded.manifest.encode:
             work.console.print(
                 f"\nshards/ holds the earlier decision: `curate run {store.uri('manifest.yaml')} --out {store.root}`",

@@ -78,12 +78,21 @@ class Decoder:
         resized, crop = tuple(header["resized"]), tuple(header["crop_ltrb"])
         return Standardized(rgb, resized, crop, header["info"])  # type: ignore[arg-type]
 
-    def _ask(self, data: bytes, recipe: Recipe | None) -> tuple[dict[str, Any], bytearray]:
+    def video(self, request: dict[str, Any], recipe: Recipe | None = None) -> tuple[dict[str, Any], bytearray]:
+        """What `curation.video.requests` answers. The deadline counts anew with every sign of life.
+
+        Raises DecodeError with a sentence.
+        """
+        return self._ask(b"", recipe, request)
+
+    def _ask(
+        self, data: bytes, recipe: Recipe | None, more: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], bytearray]:
         reason = ""
         with self._lock:
             for _ in range(TRIES):
                 try:
-                    header, body = self._once(data, recipe)
+                    header, body = self._once(data, recipe, more or {})
                 except _Died as death:
                     reason = str(death)
                     continue
@@ -92,15 +101,19 @@ class Decoder:
                 return header, body
         raise DecodeError(f"the decoder {reason}, {TRIES} times")
 
-    def _once(self, data: bytes, recipe: Recipe | None) -> tuple[dict[str, Any], bytearray]:
+    def _once(
+        self, data: bytes, recipe: Recipe | None, more: dict[str, Any]
+    ) -> tuple[dict[str, Any], bytearray]:
         if self._child is not None and self._child.poll() is not None:
             self._end()  # it died idle (the thread that started it ended): no fault of this record
         child = self._child or self._start(time.monotonic() + START_SECONDS)
         deadline = time.monotonic() + self.limits.seconds
-        raw = json.dumps(request_of(recipe, self.limits.max_pixels)).encode()
+        raw = json.dumps(request_of(recipe, self.limits.max_pixels) | more).encode()
         self._send(child, FRAME.pack(len(raw), len(data)) + raw, deadline)
         self._send(child, data, deadline)
-        return self._receive(child, deadline)
+        while "alive" in (answer := self._receive(child, deadline))[0]:
+            deadline = time.monotonic() + self.limits.seconds
+        return answer
 
     def _start(self, deadline: float) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE

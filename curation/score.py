@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from curation import chunkfile
 from curation.cells import Cells
 from curation.chunkfile import Attempt, ChunkTask
@@ -15,11 +17,14 @@ from curation.errors import CurationError
 from curation.manifest import SourceSection
 from curation.pixels import Pixels
 from curation.plan import Plan, PlannedStage
+from curation.record import Span
 from curation.sandbox import Decoder, Limits
 from curation.sources import read_chunk
 from curation.sources.fetch import fetch
 from curation.stage import Stage, run_guarded
 from curation.storage import Store
+from curation.video.reader import VideoReader, on_disk
+from curation.video.split import SPLITTERS, Found, rows_of, split_rows
 
 BATCH_ROWS = 32
 BATCH_PIXELS = 64_000_000
@@ -36,6 +41,8 @@ class InWork:
     cells: Cells
     attempt: Attempt
     pixels: dict[int, Pixels] = field(default_factory=dict)
+    infos: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What splitting learnt of the clips among the rows."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     computed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -84,6 +91,7 @@ class ChunkScorer:
             seconds=engine.record_seconds, max_pixels=engine.max_pixels, memory_mb=engine.decode_memory_mb
         )
         self._decoder: Decoder | None = None
+        self._videos: VideoReader | None = None
         self._loaded: dict[str, Stage] = {}
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         self._prefetch = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -98,18 +106,43 @@ class ChunkScorer:
         """Read the chunk's rows and what an earlier run already knows about them."""
         attempt = Attempt.begin(self.context.store, task.chunk)
         rows = list(read_chunk(task.chunk))
+        old = self._earlier(task)
+        videos = any(row.media == "video" and not row.error for row in rows)
+        found: list[Found | None] = []
+        if old is not None and videos:
+            rows = rows_of(old, rows)
+        elif videos:
+            split = list(split_rows(rows, self.plan, self.videos, self.context.fetch))
+            rows, found = [row for row, _ in split], [facts for _, facts in split]
         cells = Cells(rows, self.plan.stages)
-        if task.base is not None:
-            self._adopt(cells, task)
-        return InWork(task, cells, attempt)
+        for i, facts in enumerate(found):
+            if facts is not None:
+                cells.columns["content_sha256"][i] = facts.sha256
+        if old is not None and old.num_rows == cells.size:
+            stored = chunkfile.stored_metadata(old).get("stages", {})
+            cells.adopt(old, {stage.name for stage in self.plan.stages if stored.get(stage.name) != stage.fingerprint})
+        infos = {i: facts.info for i, facts in enumerate(found) if facts}
+        return InWork(task, cells, attempt, infos=infos)
 
-    def _adopt(self, cells: Cells, task: ChunkTask) -> None:
-        assert task.base is not None
+    def _earlier(self, task: ChunkTask) -> pa.Table | None:
+        """The chunk as an earlier run scored it, where its rows, and how videos are split, are the same."""
+        if task.base is None:
+            return None
         old = chunkfile.read(self.context.store, task.base)
         known = chunkfile.stored_metadata(old)
-        if known.get("rows") == task.chunk.fingerprint and old.num_rows == cells.size:
-            stored = known.get("stages", {})
-            cells.adopt(old, {stage.name for stage in self.plan.stages if stored.get(stage.name) != stage.fingerprint})
+        if known.get("rows") != task.chunk.fingerprint:
+            return None
+        split = any(media == "video" for media in old["media"].to_pylist())
+        stages = known.get("stages", {})
+        same = all(stages.get(s.name) == s.fingerprint for s in self.plan.stages if s.name in SPLITTERS)
+        return old if same or not split else None
+
+    @property
+    def videos(self) -> VideoReader:
+        """The child process for videos, started with the first one."""
+        if self._videos is None:
+            self._videos = VideoReader(self.limits)
+        return self._videos
 
     def advance(self, work: InWork, keep_pixels: bool = False) -> None:
         """Run this worker's stages over the chunk in micro-batches, decoding one batch ahead."""
@@ -173,18 +206,23 @@ class ChunkScorer:
         """Decode what some stage of this worker needs, cutting a batch where its pixels grow too many."""
         for batch in batches:
             wanted = self._wanted(work, batch)
-            fetched = dict(zip(wanted, self._fetchers.map(lambda i: self._fetch(work, i), wanted), strict=True))
+            clips = {i for i in wanted if work.cells.columns["start_frame"][i] is not None}
+            pictures = [i for i in wanted if i not in clips]
+            fetched = dict(zip(pictures, self._fetchers.map(lambda i: self._fetch(work, i), pictures), strict=True))
             part: list[int] = []
             pixels: dict[int, Pixels] = {}
             for i in batch:
                 part.append(i)
                 if i in work.pixels:
                     pixels[i] = work.pixels.pop(i)
+                elif i in clips:
+                    if (clip := self._sample(work, i)) is not None:
+                        pixels[i] = clip
                 elif (data := fetched.pop(i, None)) is not None and (
                     picture := self._decode(work, i, data)
                 ) is not None:
                     pixels[i] = picture
-                if sum(p.rgb.size for p in pixels.values()) > 3 * BATCH_PIXELS:
+                if sum(still.rgb.size for p in pixels.values() for still in p.stills) > 3 * BATCH_PIXELS:
                     yield part, pixels
                     part, pixels = [], {}
             if part:
@@ -206,6 +244,22 @@ class ChunkScorer:
             work.seconds["read"] += time.perf_counter() - started
         work.cells.columns["content_sha256"][row] = hashlib.sha256(data).hexdigest()
         return data
+
+    def _sample(self, work: InWork, row: int) -> Pixels | None:
+        """A clip's sampled frames, upright."""
+        started = time.perf_counter()
+        columns = work.cells.columns
+        span = Span(*(columns[name][row] for name in ("start_frame", "end_frame", "start_s", "end_s")))
+        try:
+            work.computed["decode"] += 1
+            with on_disk(columns["source_uri"][row], self.context.fetch) as (path, sha256):
+                columns["content_sha256"][row] = sha256
+                return self.videos.sample(path, span, work.infos.get(row, {}))
+        except CurationError as error:
+            work.cells.fail(row, "decode", str(error))
+            return None
+        finally:
+            work.seconds["decode"] += time.perf_counter() - started
 
     def _decode(self, work: InWork, row: int, data: bytes) -> Pixels | None:
         started = time.perf_counter()
@@ -231,7 +285,7 @@ class ChunkScorer:
         work.attempt.end(store, chunk)
         return {
             "number": chunk.number,
-            "rows": work.cells.size,
+            "rows": chunk.rows,
             "errors": sum(error is not None for error in work.cells.columns["error"]),
             "alive": sum(work.cells.alive),
             "seconds": dict(work.seconds),
@@ -242,6 +296,8 @@ class ChunkScorer:
         """Stop the decoder process and the threads."""
         if self._decoder:
             self._decoder.close()
+        if self._videos:
+            self._videos.close()
         self._fetchers.shutdown()
         self._prefetch.shutdown()
 

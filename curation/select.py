@@ -29,7 +29,7 @@ Gate = tuple[str, str | None, str | None]
 Ints = NDArray[np.int64]
 Say = Callable[[str], None]
 DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "embedding": 0.95}
-_SIZE = ("width", "height", "content_box")
+_SIZE = ("width", "height", "content_box", "start_s", "end_s")
 
 
 def decide(
@@ -122,17 +122,19 @@ def _apply(scores: Scores, fates: Fates, expression: Expression, stage: str, row
 
 
 def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
-    """Records that only enlarging could bring to their bucket's size, where the manifest forbids that."""
+    """Clips too short for any bucket, and records that only a forbidden enlarging could bring to theirs."""
     encode = manifest.encode
-    if encode is None or encode.upscale or not {"width", "height"} <= scores.known:
+    if encode is None or not {"width", "height"} <= scores.known:
         return
     rows = fates.alive()
     taken = pa.array(rows)
     width, height = (scores[name].take(taken).to_pylist() for name in ("width", "height"))
     boxes = scores["content_box"].take(taken).to_pylist() if "content_box" in scores.known else [None] * len(rows)
+    starts, ends = (scores[name].take(taken).to_pylist() for name in ("start_s", "end_s"))
     small: dict[str, list[int]] = {}
-    for row, w, h, box in zip(rows.tolist(), width, height, boxes, strict=True):
-        if w and h and (reason := unencodable(w, h, box, encode)):
+    for row, w, h, box, start, end in zip(rows.tolist(), width, height, boxes, starts, ends, strict=True):
+        seconds = None if start is None else end - start
+        if w and h and (reason := unencodable(w, h, box, encode, seconds)):
             small.setdefault(reason, []).append(row)
     for reason, at in sorted(small.items()):
         fates.drop(np.array(at), "encode", reason)

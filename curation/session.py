@@ -1,5 +1,6 @@
 """One run directory in the making: its engine, its phases' costs, and the steps that they share."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,7 +129,7 @@ class Run:
         """Check the account, commit run.json, show the funnel."""
         ledger = Ledger.of(selection, sources_in)
         ledger.phases, ledger.stages = self.phases, self.stages
-        ledger.check(scored_rows(self.store))
+        ledger.check(*scored_rows(self.store))
         ledger.write(self.store, config_hash(self.plan), self.engine_name)
         self.console.print()
         self.console.print(
@@ -146,9 +147,15 @@ def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callabl
     return decide(store, plan.loaded.manifest, gates, failed, say)
 
 
-def scored_rows(store: Store) -> int:
-    """Rows in scores/, from the files' footers."""
-    return sum(pq.read_metadata(store.open(f"scores/{file}")).num_rows for file in rundir.score_files(store))
+def scored_rows(store: Store) -> tuple[int, int]:
+    """Rows in scores/ and of the source (a video's clips are one of its rows), from the files' footers."""
+    rows = sources = 0
+    for file in rundir.score_files(store):
+        footer = pq.read_metadata(store.open(f"scores/{file}"))
+        rows += footer.num_rows
+        known = json.loads((footer.metadata or {}).get(b"curation", b"{}"))
+        sources += known.get("sources", footer.num_rows)
+    return rows, sources
 
 
 def config_hash(plan: Plan) -> str:

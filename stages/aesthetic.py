@@ -5,7 +5,7 @@ import math
 import pyarrow as pa
 
 from curation import measures
-from curation.pixels import Pixels
+from curation.pixels import Pixels, mean
 from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
 
 
@@ -21,7 +21,7 @@ class Aesthetic(Stage):
     resources = Resources(milliseconds=20)
 
     def run(self, batch: Batch) -> Columns:
-        return rowwise(["aesthetic"], lambda picture: (quality_mark(picture),), batch["pixels"])
+        return rowwise(["aesthetic"], lambda picture: (mean([quality_mark(still) for still in picture.stills]),), batch["pixels"])
 
 
 def quality_mark(picture: Pixels) -> float:

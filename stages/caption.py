@@ -24,7 +24,7 @@ class Caption(Stage):
     """
 
     name = "caption"
-    reads = ("tags", "tag_scores", "overlay_text")
+    reads = ("tags", "tag_scores", "overlay_text", "media")
     writes = {
         "generated_caption": Column(pa.string(), "a sentence, null where nothing is certain enough"),
         "generated_caption_source": Column(pa.string(), "which captioner made it: embedded:tags+ocr"),
@@ -33,12 +33,14 @@ class Caption(Stage):
     Params = CaptionParams
 
     def run(self, batch: Batch) -> Columns:
-        return rowwise(list(self.writes), self._describe, batch["tags"], batch["tag_scores"], batch["overlay_text"])
+        return rowwise(list(self.writes), self._describe, *(batch[name] for name in self.reads))
 
     def _describe(
-        self, tags: Sequence[str] | None, scores: Sequence[float] | None, text: str | None
+        self, tags: Sequence[str] | None, scores: Sequence[float] | None, text: str | None, media: str
     ) -> tuple[str | None, str | None]:
         caption = sentence_of(tags or (), scores or (), text, self.params.sure, self.params.least)
+        if caption and media == "video":
+            caption = caption.replace("a photo of ", "a video of ", 1).replace("a picture with ", "a video with ", 1)
         return caption, SOURCE if caption else None
 
 

@@ -1,9 +1,12 @@
 """A picture's embedding: its direction in a backbone's feature space, for semantic duplicates and search."""
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field
 
 from curation.models.registry import open_model
+from curation.pixels import over_stills
 from curation.stage import Batch, Column, Columns, Params, Resources, Stage
 
 
@@ -34,5 +37,11 @@ class Embedding(Stage):
         self.model = open_model("image_embedding", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
-        vectors = self.model.embed(batch["pixels"])
-        return {"embedding": list(vectors.astype("float16"))}
+        vectors = over_stills(batch["pixels"], self.model.embed, _direction)
+        return {"embedding": [vector.astype("float16") for vector in vectors]}
+
+
+def _direction(vectors: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The mean direction of a clip's frames, unit length."""
+    total = np.sum(vectors, axis=0)
+    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-12), np.float32)

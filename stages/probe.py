@@ -1,5 +1,7 @@
 """What the file itself says, learnt while it was decoded."""
 
+from typing import Any
+
 import pyarrow as pa
 
 from curation.stage import Batch, Column, Columns, Resources, Stage
@@ -24,8 +26,37 @@ class Probe(Stage):
         "pixel_sha256": Column(
             pa.string(), "of the upright RGB values and their size, hex: equal for re-packed pictures"
         ),
+        "container": Column(pa.string(), "of a clip's video, as the demuxer names it; this and all below null for pictures"),
+        "codec": Column(pa.string(), "of the video stream: h264, vp9, av1 ..."),
+        "duration_s": Column(pa.float64(), "of the whole video, as decoded, s"),
+        "video_frames": Column(pa.int64(), "of the whole video, as decoded"),
+        "fps": Column(pa.float32(), "frames a second: of the typical step, the mean where they vary"),
+        "variable_fps": Column(pa.bool_(), "whether more than 1 % of the steps between frames differ from the typical"),
+        "rotation": Column(pa.int16(), "degrees counter-clockwise that the file asks for; applied in width and height"),
+        "bit_rate": Column(pa.int64(), "of the container, bits/s"),
+        "audio": Column(pa.bool_(), "whether there is an audio stream"),
     }
+    version = 2
     resources = Resources(milliseconds=0.1)
 
     def run(self, batch: Batch) -> Columns:
-        return {name: [picture.info.get(name) for picture in batch["pixels"]] for name in self.writes}
+        return {name: [_fact(picture.info, name) for picture in batch["pixels"]] for name in self.writes}
+
+
+def _fact(info: dict[str, Any], name: str) -> Any:
+    """Of the video where it is one's; `frames` is the clip's own."""
+    video = info.get("video", {})
+    return video.get(VIDEO[name]) if name in VIDEO else info.get(name)
+
+
+VIDEO = {
+    "container": "container",
+    "codec": "codec",
+    "duration_s": "duration_s",
+    "video_frames": "frames",
+    "fps": "fps",
+    "variable_fps": "variable_fps",
+    "rotation": "rotation",
+    "bit_rate": "bit_rate",
+    "audio": "audio",
+}

@@ -4,6 +4,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.models.registry import open_model
+from curation.pixels import mean, over_stills
 from curation.stage import Batch, Column, Columns, Params, Resources, Stage
 
 
@@ -16,8 +17,14 @@ class Safety(Stage):
     """Probability of nudity or sexual content. Embedded: Open-NSFW (2016), weak on drawings, blind to violence."""
 
     name = "safety"
+    version = 2
     reads = ("pixels",)
-    writes = {"punsafe": Column(pa.float32(), "probability, 0 safe to 1 unsafe; everyday photos lie below 0.05")}
+    writes = {
+        "punsafe": Column(
+            pa.float32(), "probability, 0 safe to 1 unsafe, of a clip's worst frame; everyday photos lie below 0.05"
+        ),
+        "punsafe_mean": Column(pa.float32(), "the mean over a clip's frames; of a picture the same as punsafe"),
+    }
     resources = Resources(memory_mb=200, milliseconds=45)
     role = "safety"
     Params = SafetyParams
@@ -26,4 +33,9 @@ class Safety(Stage):
         self.model = open_model("safety", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
-        return {"punsafe": self.model.punsafe(batch["pixels"])}
+        rows = over_stills(batch["pixels"], lambda stills: [[p] for p in self.model.punsafe(stills)], _joined)
+        return {"punsafe": [max(row) for row in rows], "punsafe_mean": [mean(row) for row in rows]}
+
+
+def _joined(rows: list[list[float]]) -> list[float]:
+    return [value for row in rows for value in row]

@@ -4,6 +4,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.models.registry import open_model
+from curation.pixels import mean
 from curation.stage import Batch, Column, Columns, Params, Resources, Stage
 
 
@@ -41,7 +42,12 @@ class Similarity(Stage):
             for text in [caption, *(captions or [])]
             if text and text.strip()  # a blank caption says nothing that could fit: it counts as none
         }
-        values = self.model.similarity([pixels for pixels, _ in pairs.values()], [text for _, text in pairs.values()])
+        shown = [(still, text, key) for key, (pixels, text) in pairs.items() for still in pixels.stills]
+        marks = self.model.similarity([still for still, _, _ in shown], [text for _, text, _ in shown])
+        by_pair: dict[tuple[int, str], list[float]] = {key: [] for key in pairs}
+        for (_, _, key), mark in zip(shown, marks, strict=True):
+            by_pair[key].append(mark)
+        values = [marks[0] if len(marks) == 1 else mean(marks) for marks in by_pair.values()]
         scores = dict(zip(pairs, values, strict=True))
         return {
             "similarity": [scores.get((row, caption)) for row, caption in enumerate(batch["caption"])],

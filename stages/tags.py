@@ -4,6 +4,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.models.registry import open_model
+from curation.pixels import over_stills
 from curation.stage import Batch, Column, Columns, Params, Resources, Stage
 
 
@@ -31,9 +32,18 @@ class Tags(Stage):
         self.model = open_model("tags", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
-        rows = self.model.tags(batch["pixels"], self.params.top)
+        rows = over_stills(batch["pixels"], lambda stills: self.model.tags(stills, self.params.top), _mean_tags)
         kept = [[(name, score) for name, score in row if score >= self.params.least] for row in rows]
         return {
             "tags": [[name for name, _ in row] for row in kept],
             "tag_scores": [[score for _, score in row] for row in kept],
         }
+
+
+def _mean_tags(frames: list[list[tuple[str, float]]]) -> list[tuple[str, float]]:
+    """Mean probability over a clip's frames; a class that a frame does not list counts as 0 there."""
+    totals: dict[str, float] = {}
+    for frame in frames:
+        for name, score in frame:
+            totals[name] = totals.get(name, 0.0) + score / len(frames)
+    return sorted(totals.items(), key=lambda tag: (-tag[1], tag[0]))[: len(frames[0])]

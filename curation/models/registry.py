@@ -71,11 +71,12 @@ ROLES: dict[str, Role] = {
         production="minilm",
     ),
     "vae": Role(
-        methods="encode(float32 [B, 3, H, W] in [-1, 1]) -> (mean, logvar | None) [B, C, h, w], raw; "
-        "decode(latents) -> [B, 3, H, W]; "
-        "`channels`, `spatial_factor`, `latents_mean`, `latents_std` (lists)",
+        methods="encode(float32 [B, 3, H, W] or [B, 3, T, H, W] in [-1, 1]) -> (mean, logvar | None), raw, "
+        "[B, C, h, w] or [B, C, t, h, w]; decode(latents) -> pixels; "
+        "`channels`, `spatial_factor`, `temporal_factor` (absent: 1), `latents_mean`, `latents_std` (lists)",
         backends={
             "autoencoder": f"{_HERE}.autoencoder_backend:EmbeddedVae",
+            "video_autoencoder": f"{_HERE}.autoencoder_backend:EmbeddedVideoVae",
             "diffusers": f"{_HERE}.diffusers_vae:DiffusersVae",
         },
         embedded="autoencoder",

@@ -1,0 +1,1 @@
+"""Videos: probed, cut into shots and clips, sampled and standardized, always streaming, always in the child process."""

@@ -1,0 +1,130 @@
+"""Cuts and still frames -> clips, and for every other second the reason why it is in none. Pure arithmetic on times."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SLIDES = 3
+"""So many still shots in a row are a slideshow."""
+
+
+@dataclass(frozen=True)
+class ClipRules:
+    """How shots become clips, in seconds.
+
+    min_s, max_s   shorter pieces are left out, longer shots are cut into windows
+    window_s       length of the windows inside a shot longer than it; None for max_s
+    stride_s       from one window's start to the next; None for the window's length
+    trim_s         taken off both ends of a shot where a gradual transition touches it
+    """
+
+    min_s: float = 2.0
+    max_s: float = 60.0
+    window_s: float | None = None
+    stride_s: float | None = None
+    trim_s: float = 0.0
+    keep_static: bool = False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames [start, end); `reason` None for a clip, otherwise why it is none; `shot` counts from 0."""
+
+    start: int
+    end: int
+    reason: str | None = None
+    shot: int = 0
+
+
+def pieces(
+    times: NDArray[np.float64],
+    cuts: Sequence[tuple[int, int]],
+    black: NDArray[np.bool_],
+    still: NDArray[np.bool_],
+    rules: ClipRules,
+) -> list[Piece]:
+    """Clips and left-out pieces in order; every frame is in some piece.
+
+    times   [N + 1], seconds of each frame, then the video's end
+    cuts    (start, end) per cut: equal for a hard cut, otherwise the frames of a gradual transition
+    black   [N], frames without a picture
+    still   [N], frames that are the same as the one before
+    """
+    out: list[Piece] = []
+    shots = _shots(len(black), cuts, out)
+    slides = _slideshow([_is_still(still, shot) for shot in shots])
+    for number, shot in enumerate(shots):
+        for start, end, dark in _runs(black, *shot):
+            if dark:
+                out.append(Piece(start, end, "black", number))
+            elif not rules.keep_static and _is_still(still, (start, end)):
+                out.append(Piece(start, end, "slideshow" if slides[number] else "static", number))
+            else:
+                out += _windows(times, start, end, number, rules)
+    return sorted(out, key=lambda piece: (piece.start, piece.end))
+
+
+def _shots(count: int, cuts: Sequence[tuple[int, int]], out: list[Piece]) -> list[tuple[int, int]]:
+    shots, at = [], 0
+    for start, end in sorted(cuts):
+        start, end = max(at, min(start, count)), min(max(start, end), count)
+        if start > at:
+            shots.append((at, start))
+        if end > start:
+            out.append(Piece(start, end, "gradual transition", len(shots)))
+        at = max(at, end)
+    if at < count:
+        shots.append((at, count))
+    return shots
+
+
+def _is_still(still: NDArray[np.bool_], span: tuple[int, int]) -> bool:
+    """The first frame of a shot differs from the one before it by being another shot's."""
+    inner = still[span[0] + 1 : span[1]]
+    return bool(len(inner)) and float(inner.mean()) > 0.95
+
+
+def _slideshow(flags: list[bool]) -> list[bool]:
+    out, at = [False] * len(flags), 0
+    while at < len(flags):
+        end = at
+        while end < len(flags) and flags[end]:
+            end += 1
+        if end - at >= SLIDES:
+            out[at:end] = [True] * (end - at)
+        at = max(end, at + 1)
+    return out
+
+
+def _runs(mask: NDArray[np.bool_], start: int, end: int) -> list[tuple[int, int, bool]]:
+    edges = [start, *(np.flatnonzero(np.diff(mask[start:end])) + start + 1).tolist(), end]
+    return [(a, b, bool(mask[a])) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+
+
+def _windows(times: NDArray[np.float64], start: int, end: int, shot: int, rules: ClipRules) -> list[Piece]:
+    """One clip, or windows where the piece is longer than max_s; the rest is left out with its reason."""
+    begin, finish = float(times[start]), float(times[end])
+    if finish - begin < rules.min_s - 1e-6:
+        return [Piece(start, end, f"shorter than {rules.min_s:g} s", shot)]
+    window = rules.window_s or rules.max_s
+    if finish - begin <= (window if rules.window_s else rules.max_s) + 1e-6:
+        return [Piece(start, end, None, shot)]
+    out, covered, n = [], start, 0
+    while True:
+        at = begin + n * (rules.stride_s or window)
+        first = int(np.searchsorted(times[start:end], at - 1e-6)) + start
+        last = int(np.searchsorted(times[start : end + 1], at + window - 1e-6)) + start
+        last = min(last, end)
+        if first >= end or times[last] - times[first] < rules.min_s - 1e-6:
+            break
+        if first > covered:
+            out.append(Piece(covered, first, "between two windows", shot))
+        out.append(Piece(first, last, None, shot))
+        covered, n = max(covered, last), n + 1
+        if last >= end:
+            break
+    if covered < end:
+        out.append(Piece(covered, end, f"the rest of a shot, shorter than {rules.min_s:g} s", shot))
+    return out

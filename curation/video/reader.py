@@ -1,0 +1,93 @@
+"""Videos as the engine sees them: asked of the child process, handed on as records, clips and pixels."""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.fs as pafs
+
+from curation.errors import CurationError
+from curation.location import locate, scheme_of
+from curation.pixels import Pixels
+from curation.record import Span
+from curation.sandbox import Decoder, Limits
+from curation.standardize import Recipe, Standardized
+
+SAMPLED, LONGEST = 8, 960
+"""Frames of a clip that stages look at, and their longer side in px at most."""
+MEMORY_MB = 6000
+"""Added to the child's address space for a video: libraries map much of it and touch little."""
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
+    """A local path of the media at `uri`, and the sha256 of its bytes; a copy is gone afterwards.
+
+    A plain local file is used where it lies and never read into memory whole.
+    """
+    plain = "#" not in uri and not uri.startswith("run:") and scheme_of(uri) in (None, "", "file")
+    if plain:
+        filesystem, path = locate(uri)
+        if isinstance(filesystem, pafs.LocalFileSystem) and Path(path).is_file():
+            yield path, _sha256(path)
+            return
+    data = fetch(uri)
+    with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
+        file.write(data)
+        file.flush()
+        digest = hashlib.sha256(data).hexdigest()
+        del data
+        yield file.name, digest
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise CurationError(f"{path} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+class VideoReader:
+    """One child process for a worker's videos. Every method raises DecodeError with a sentence."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.decoder = Decoder(Limits(limits.seconds, limits.max_pixels, limits.memory_mb + MEMORY_MB))
+
+    def scan(self, path: str, method: str, threshold: float | None, rules: dict[str, Any]) -> dict[str, Any]:
+        """`probe` and `pieces`: see `curation.video.scan.scan`."""
+        request = {"video": "scan", "path": path, "method": method, "threshold": threshold, "rules": rules}
+        return self.decoder.video(request)[0]
+
+    def sample(self, path: str, span: Span, info: dict[str, Any]) -> Pixels:
+        """A clip's sampled frames. info: what to say of it, such as its video's probe."""
+        place = {"start_s": span.start_s, "end_s": span.end_s}
+        header, body = self.decoder.video(
+            {"video": "sample", "path": path, "count": SAMPLED, "longest": LONGEST} | place
+        )
+        arrays, at = [], 0
+        for shape in header["shapes"]:
+            size = shape[0] * shape[1] * 3
+            arrays.append(np.frombuffer(body, np.uint8, size, at).reshape(shape))
+            at += size
+        digest = hashlib.sha256(body).hexdigest()
+        return Pixels.clip(arrays, header["frames"], info | {"pixel_sha256": digest})
+
+    def cut(self, path: str, span: tuple[float, float], fps: float, count: int, recipe: Recipe) -> Standardized:
+        """A clip's exact frames for its bucket: rgb is uint8 [T, H, W, 3]."""
+        request = {"video": "cut", "path": path, "start_s": span[0], "end_s": span[1], "fps": fps, "count": count}
+        header, body = self.decoder.video(request, recipe)
+        rgb = np.frombuffer(body, np.uint8).reshape(header["shape"])
+        info = {key: header[key] for key in ("original_width", "original_height")}
+        return Standardized(rgb, tuple(header["resized"]), tuple(header["crop_ltrb"]), info)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self.decoder.close()

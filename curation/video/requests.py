@@ -1,0 +1,43 @@
+"""What the child process is asked about videos: the path comes in the header, arrays go back in the body."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from curation.standardize import Recipe
+from curation.video.clips import ClipRules
+
+BEAT_S = 1.0
+
+
+def answer_video(request: dict[str, Any], recipe: Recipe | None, beat: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
+    """Header and body; `beat` is called about once a second while frames keep coming. Raises Refused."""
+    from curation.video.cut import cut
+    from curation.video.scan import sample, scan
+
+    alive, path, bound = _Pulse(beat), request["path"], request["max_pixels"]
+    if request["video"] == "scan":
+        rules = ClipRules(**request["rules"])
+        return scan(path, request["method"], request["threshold"], rules, bound, alive), b""
+    span = request["start_s"], request["end_s"]
+    if request["video"] == "sample":
+        header, arrays = sample(path, *span, request["count"], request["longest"], bound, alive)
+        shapes = [list(array.shape) for array in arrays]
+        return header | {"shapes": shapes}, b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    assert recipe is not None
+    header, clip = cut(path, *span, request["fps"], request["count"], recipe, bound, alive)
+    return header | {"shape": list(clip.shape)}, clip.tobytes()
+
+
+class _Pulse:
+    """Passes on a call a second."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self.beat, self.last = beat, time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self.last > BEAT_S:
+            self.last = time.monotonic()
+            self.beat()
