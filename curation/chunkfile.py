@@ -44,7 +44,11 @@ def is_scores(path: str) -> bool:
 
 def metadata(chunk: Chunk, plan: Plan) -> dict[str, Any]:
     """What a later run needs in order to reuse cells: kept in the Parquet schema."""
-    return {"rows": chunk.fingerprint, "sources": chunk.rows, "stages": {stage.name: stage.fingerprint for stage in plan.stages}}
+    return {
+        "rows": chunk.fingerprint,
+        "sources": chunk.rows,
+        "stages": {stage.name: stage.fingerprint for stage in plan.stages},
+    }
 
 
 def write(store: Store, file: str, table: pa.Table) -> None:

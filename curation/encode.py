@@ -163,12 +163,19 @@ class ShardEncoder:
             return "the VAE gave values that are NaN or infinite in fp16"
         original = (picture.info["original_width"], picture.info["original_height"])
         fitted = dict(zip(FITTED, (list(picture.crop_ltrb), *picture.resized, *original), strict=True))
-        return self._sample(row, posterior, None, metadata(row, bucket, self._captions(row), self.settings.encode.fps) | fitted)
+        return self._sample(
+            row, posterior, None, metadata(row, bucket, self._captions(row), self.settings.encode.fps) | fitted
+        )
 
     def _again(self, row: dict[str, Any], bucket: Bucket, old: Sample, texts_hold: bool) -> Sample | str:
         fitted = {name: old.meta[name] for name in FITTED}
         texts = old.texts if texts_hold else None
-        return self._sample(row, (old.mean, old.logvar), texts, metadata(row, bucket, self._captions(row), self.settings.encode.fps) | fitted)
+        return self._sample(
+            row,
+            (old.mean, old.logvar),
+            texts,
+            metadata(row, bucket, self._captions(row), self.settings.encode.fps) | fitted,
+        )
 
     def _sample(
         self, row: dict[str, Any], posterior: Posterior, texts: list[Halfs] | None, meta: dict[str, Any]
@@ -200,7 +207,7 @@ class ShardEncoder:
             return self._videos.cut(path, span, self.settings.encode.fps, self._frames(row), self._recipe(row))
 
     def _posteriors(self, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Posterior]:
-        """uint8 [H, W, 3] or [T, H, W, 3] each -> raw mean and log-variance, fp16 [C, t, h, w]; constant ones [C, 1, 1, 1].
+        """uint8 [(T,) H, W, 3] each -> raw mean and log-variance, fp16 [C, t, h, w]; constant ones [C, 1, 1, 1].
 
         On a CPU one by one: that costs nothing, and no convolution's choice of algorithm can make a latent
         depend on its neighbours in the batch.
@@ -240,7 +247,7 @@ def file_facts(path: Path) -> dict[str, Any]:
 def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: float) -> dict[str, Any]:
     """What a sample says of its record, beside how it was fitted into its bucket.
 
-    Of a clip: its span in the source, the rate it was encoded at, and `seconds_unused`, what its bucket had no room for.
+    Of a clip: its span in the source, the rate it was encoded at, and in `seconds_unused` what its bucket had no room for.
     """
     scores = json.loads(row["scores"])
     clip: dict[str, Any] = {}

@@ -20,7 +20,10 @@ def to_block(work: InWork) -> pa.Table:
     table = work.cells.table({})
     pictures = [work.pixels.get(i) for i in range(work.cells.size)]
     table = table.append_column("_alive", pa.array(work.cells.alive, pa.bool_()))
-    table = table.append_column("_rgb", pa.array([b"".join(a.tobytes() for a in p.arrays()) if p else None for p in pictures], pa.large_binary()))
+    table = table.append_column(
+        "_rgb",
+        pa.array([b"".join(a.tobytes() for a in p.arrays()) if p else None for p in pictures], pa.large_binary()),
+    )
     table = table.append_column(
         "_shape", pa.array([[len(p.frames), *_sizes(p)] if p else None for p in pictures], pa.list_(pa.int32()))
     )

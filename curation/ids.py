@@ -10,7 +10,6 @@ from curation import chunkfile
 from curation.record import record_id
 from curation.storage import Store
 
-
 PARTS = ["source_key", "content_sha256", "captions", "start_frame", "end_frame"]
 
 

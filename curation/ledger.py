@@ -50,7 +50,8 @@ class Ledger:
         lost = sum(self.dropped.values()) + sum(self.quarantined.values()) + self.kept
         if not (self.records_in == lost == scored) or (self.sources_in != sources):
             raise CurationError(
-                f"the account does not add up: the source has {self.sources_in} records, scores/ {scored} rows of {sources}, "
+                f"the account does not add up: the source has {self.sources_in} records, "
+                f"scores/ {scored} rows of {sources}, "
                 f"the selection "
                 f"{self.records_in} = {self.kept} kept + {sum(self.dropped.values())} dropped + "
                 f"{sum(self.quarantined.values())} quarantined. This is a fault of the program: please report it."

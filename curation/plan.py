@@ -108,8 +108,8 @@ def make_plan(loaded: Loaded) -> Plan:
         vae = _model("vae", encode.vae, loaded.where("encode", "vae"))
         if encode.vae == "embedded" and any(stage.name == "clips" for stage in stages):
             where = loaded.where("encode", "vae")
-            problems = f"{where}: the embedded image VAE cannot encode clips; say `vae: video_autoencoder`"
-            raise UsageError(problems)
+            sentence = f"{where}: the embedded image VAE cannot encode clips; say `vae: video_autoencoder`"
+            raise UsageError(sentence)
         text = _model("text", encode.text, loaded.where("encode", "text"))
     _check_select(loaded, stages)
     return Plan(loaded, tuple(stages), vae, text)

@@ -101,9 +101,7 @@ class Decoder:
                 return header, body
         raise DecodeError(f"the decoder {reason}, {TRIES} times")
 
-    def _once(
-        self, data: bytes, recipe: Recipe | None, more: dict[str, Any]
-    ) -> tuple[dict[str, Any], bytearray]:
+    def _once(self, data: bytes, recipe: Recipe | None, more: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
         if self._child is not None and self._child.poll() is not None:
             self._end()  # it died idle (the thread that started it ended): no fault of this record
         child = self._child or self._start(time.monotonic() + START_SECONDS)

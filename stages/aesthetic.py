@@ -21,7 +21,9 @@ class Aesthetic(Stage):
     resources = Resources(milliseconds=20)
 
     def run(self, batch: Batch) -> Columns:
-        return rowwise(["aesthetic"], lambda picture: (mean([quality_mark(still) for still in picture.stills]),), batch["pixels"])
+        return rowwise(
+            ["aesthetic"], lambda picture: (mean([quality_mark(still) for still in picture.stills]),), batch["pixels"]
+        )
 
 
 def quality_mark(picture: Pixels) -> float:

@@ -30,7 +30,7 @@ class Motion(Stage):
     def load(self) -> None:
         import cv2
 
-        self.flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self.flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
 
     def run(self, batch: Batch) -> Columns:
         return rowwise(list(self.writes), self._measure, batch["pixels"])

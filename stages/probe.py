@@ -26,7 +26,9 @@ class Probe(Stage):
         "pixel_sha256": Column(
             pa.string(), "of the upright RGB values and their size, hex: equal for re-packed pictures"
         ),
-        "container": Column(pa.string(), "of a clip's video, as the demuxer names it; this and all below null for pictures"),
+        "container": Column(
+            pa.string(), "of a clip's video, as the demuxer names it; this and all below null for pictures"
+        ),
         "codec": Column(pa.string(), "of the video stream: h264, vp9, av1 ..."),
         "duration_s": Column(pa.float64(), "of the whole video, as decoded, s"),
         "video_frames": Column(pa.int64(), "of the whole video, as decoded"),

@@ -25,7 +25,7 @@ from curation import decode_worker
 
 honest = decode_worker.answer
 
-def answer(request, data):
+def answer(request, data, beat=None):
     name, _, argument = data[:200].partition(b":")
     if name == b"crash":
         os.kill(os.getpid(), signal.SIGSEGV)

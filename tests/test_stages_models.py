@@ -83,7 +83,7 @@ def test_a_caption_says_what_is_certain(
 ) -> None:
     assert sentence_of(tags, scores, text, sure=0.35, least=0.12) == expected
     batch = {"tags": [tags], "tag_scores": [scores], "overlay_text": [text]}
-    made = Caption(CaptionParams()).run(batch)
+    made = Caption(CaptionParams()).run(batch | {"media": ["image"]})
     assert made == {
         "generated_caption": [expected],
         "generated_caption_source": ["embedded:tags+ocr" if expected else None],

@@ -1,4 +1,4 @@
-"""Production VAEs: diffusers' AutoencoderKL (SD, SDXL, SD3, Flux) from a folder or the hub."""
+"""Production VAEs of diffusers, for pictures (SD, SDXL, SD3, Flux) and clips (Wan, LTX, CogVideoX, HunyuanVideo)."""
 
 import hashlib
 import importlib.util
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import CurationError
+from curation.models.diffusers_families import CLASSES, facts_of
 from curation.models.hub import hub_problem
 from curation.models.packaged import sha256
 from curation.models.registry import ModelInfo
@@ -83,52 +84,77 @@ class DiffusersVae:
             raise CurationError(f"the VAE 'diffusers:{argument}' cannot be had: {problem}")
         self.model = _loaded(argument).to(device)
         self.device = device
-        config = self.model.config
-        self.channels = int(config.latent_channels)
-        self.spatial_factor = 2 ** (len(config.block_out_channels) - 1)
-        mean, std = config.get("latents_mean"), config.get("latents_std")
-        shift, scale = config.get("shift_factor"), config.scaling_factor
-        self.latents_mean: list[float] = [float(x) for x in mean] if mean else [float(shift or 0)] * self.channels
-        self.latents_std: list[float] = [float(x) for x in std] if std else [1 / float(scale)] * self.channels
+        facts = facts_of(self.model)
+        self.channels, self.spatial_factor, self.temporal_factor = (
+            facts.channels,
+            facts.spatial_factor,
+            facts.temporal_factor,
+        )
+        self.frame_step = facts.frame_step
+        self.latents_mean, self.latents_std = facts.latents_mean, facts.latents_std
+        self.of_clips = type(self.model).__name__ != CLASSES[0]
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
-        """float32 [B, 3, H, W] in [-1, 1] -> RAW posterior (mean, logvar), unscaled, float32 [B, C, h, w] on the CPU.
+        """float32 [B, 3, (T,) H, W] in [-1, 1] -> RAW posterior (mean, logvar), float32 [B, C, (t,) h, w] on the CPU.
 
-        Raises ValueError for sides that are no multiples of `spatial_factor`: the model would cut them.
+        Raises ValueError for sides that are no multiples of `spatial_factor` and frames that are not
+        1 + k * `frame_step`: the model would cut them, Wan's without a word.
         """
         import torch
 
         height, width = pixels.shape[-2:]
         if height % self.spatial_factor or width % self.spatial_factor:
             raise ValueError(f"the VAE takes sides that are multiples of {self.spatial_factor}, not {width}x{height}")
+        frames = pixels.shape[2] if pixels.ndim == 5 else 1
+        if frames % self.frame_step != 1 % self.frame_step or (frames > 1 and not self.of_clips):
+            takes = f"1 + {self.frame_step}k frames" if self.of_clips else "pictures"
+            raise ValueError(f"the VAE takes {takes}, not {frames} frames")
         with torch.inference_mode():
-            posterior = self.model.encode(pixels.to(self.device).float()).latent_dist
-            return posterior.mean.cpu(), posterior.logvar.cpu()
+            posterior = self.model.encode(self._shaped(pixels).to(self.device).float()).latent_dist
+            mean, logvar = posterior.mean.cpu(), posterior.logvar.cpu()
+        return _like(mean, pixels), _like(logvar, pixels)
+
+    def _shaped(self, values: Any) -> Any:
+        """With the time axis that the model wants."""
+        if self.of_clips:
+            return values if values.ndim == 5 else values[:, :, None]
+        return values[:, :, 0] if values.ndim == 5 else values
 
     def decode(self, latents: Any) -> Any:
-        """RAW latents [B, C, h, w] -> float32 [B, 3, H, W], about [-1, 1], on the CPU."""
+        """RAW latents [B, C, (t,) h, w] -> float32 [B, 3, (T,) H, W], about [-1, 1], on the CPU."""
         import torch
 
         with torch.inference_mode():
-            return self.model.decode(latents.to(self.device).float()).sample.cpu()
+            return _like(self.model.decode(self._shaped(latents).to(self.device).float()).sample.cpu(), latents)
+
+
+def _like(values: Any, given: Any) -> Any:
+    """With a time axis just where `given` has one."""
+    if values.ndim == given.ndim:
+        return values
+    return values[:, :, 0] if values.ndim == 5 else values[:, :, None]
 
 
 def _loaded(argument: str) -> Any:
     """The AutoencoderKL in fp32, from safetensors only. Raises CurationError, also for another kind of model."""
     mend()
     import torch
-    from diffusers import AutoencoderKL
+    import diffusers
 
     place = Place.parse(argument)
     try:
         source = str(place.folder) if place.folder else place.repository
         where = {} if place.folder else {"subfolder": place.subfolder or None, "revision": place.commit()}
         options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False}
-        model, report = AutoencoderKL.from_pretrained(source, output_loading_info=True, **options, **where)
+        config = diffusers.AutoencoderKL.load_config(source, **where)
+        kind = config.get("_class_name", CLASSES[0])
+        if kind not in CLASSES:
+            raise ValueError(f"its class {kind} is none of {', '.join(CLASSES)}")
+        model, report = getattr(diffusers, kind).from_pretrained(source, output_loading_info=True, **options, **where)
     except Exception as error:  # the hub, safetensors, torch and diffusers raise what they like
         raise CurationError(
             f"the VAE 'diffusers:{argument}' cannot be loaded ({sentence(error)}); give a folder with "
-            "an AutoencoderKL's "
+            "an autoencoder's "
             f"{CONFIG} and {WEIGHTS}, or say `vae: embedded`, which needs no hub"
         ) from error
     # diffusers leaves weights that a file lacks at random values, and only warns.

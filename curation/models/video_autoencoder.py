@@ -1,4 +1,4 @@
-"""The embedded video autoencoder: 8x smaller per side, 4x in time, 16 channels, trained by us (its card is in weights/).
+"""The embedded video autoencoder: 8x smaller per side, 4x in time, 16 channels (weights/video_autoencoder.md).
 
 Causal: the first frame makes the first latent alone, every four frames after it one more, so that T = 1 is an
 image. Linear transforms, initialised from patch PCA, carry most of the picture; residual blocks that look at
@@ -115,7 +115,9 @@ class VideoAutoencoder(nn.Module):
         """
         frames, height, width = pixels.shape[-3:]
         if height % 8 or width % 8 or min(height, width) < 16:
-            raise ValueError(f"the video autoencoder takes sides that are multiples of 8 from 16 on, not {width}x{height}")
+            raise ValueError(
+                f"the video autoencoder takes sides that are multiples of 8 from 16 on, not {width}x{height}"
+            )
         if frames % 4 != 1:
             raise ValueError(f"the video autoencoder takes 1 + 4k frames, not {frames}")
         mean = self.to_latents(pixels.float())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def _slideshow(flags: list[bool]) -> list[bool]:
 
 def _runs(mask: NDArray[np.bool_], start: int, end: int) -> list[tuple[int, int, bool]]:
     edges = [start, *(np.flatnonzero(np.diff(mask[start:end])) + start + 1).tolist(), end]
-    return [(a, b, bool(mask[a])) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [(a, b, bool(mask[a])) for a, b in pairwise(edges) if b > a]
 
 
 def _windows(times: NDArray[np.float64], start: int, end: int, shot: int, rules: ClipRules) -> list[Piece]:

@@ -40,17 +40,21 @@ def cut(path: str, start_s: float, end_s: float, fps: float, count: int, recipe:
     """A clip for its bucket: (header, uint8 [count, height, width, 3]). Raises Refused where frames are missing."""
     out = np.empty((count, recipe.height, recipe.width, 3), np.uint8)
     header: dict[str, Any] = {}
-    made, last, rgb = 0, None, None
+    made, last = 0, -1.0
     with open_video(path, max_pixels) as video:
         for time, frame in at_constant_rate(video, start_s, end_s, fps, count):
             if time != last:
                 fitted = standardize(Image.fromarray(rgb_of(frame, video.size)), recipe)
                 header = {"resized": fitted.resized, "crop_ltrb": fitted.crop_ltrb}
-                rgb, last = fitted.rgb, time
-            out[made] = rgb
+                out[made], last = fitted.rgb, time
+            else:
+                out[made] = out[made - 1]
             made += 1
             alive()
-        header |= {"original_width": video.stream.codec_context.width, "original_height": video.stream.codec_context.height}
+        header |= {
+            "original_width": video.stream.codec_context.width,
+            "original_height": video.stream.codec_context.height,
+        }
     if made < count:
         raise Refused(f"only {made} of {count} frames can be had between {start_s:.2f} s and {end_s:.2f} s")
     return header, out

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
-from curation.location import locate, scheme_of
+from curation.location import WEB, locate, scheme_of
 from curation.pixels import Pixels
 from curation.record import Span
 from curation.sandbox import Decoder, Limits
@@ -30,19 +31,43 @@ def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
 
     A plain local file is used where it lies and never read into memory whole.
     """
-    plain = "#" not in uri and not uri.startswith("run:") and scheme_of(uri) in (None, "", "file")
-    if plain:
-        filesystem, path = locate(uri)
-        if isinstance(filesystem, pafs.LocalFileSystem) and Path(path).is_file():
-            yield path, _sha256(path)
-            return
-    data = fetch(uri)
+    if uri.startswith("run:") or "#row=" in uri or scheme_of(uri) in WEB:  # bounded by max_mb, and small tables' cells
+        with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
+            data = fetch(uri)
+            file.write(data)
+            file.flush()
+            digest = hashlib.sha256(data).hexdigest()
+            del data
+            yield file.name, digest
+        return
+    location, _, place = uri.partition("#offset=")
+    filesystem, path = locate(location)
+    if isinstance(filesystem, pafs.LocalFileSystem) and not place:
+        yield path, _sha256(path)
+        return
     with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
-        file.write(data)
-        file.flush()
-        digest = hashlib.sha256(data).hexdigest()
-        del data
+        offset, _, size = place.partition("&size=")
+        digest = _copy(filesystem, path, int(offset or 0), int(size) if size else None, file)
         yield file.name, digest
+
+
+def _copy(filesystem: pafs.FileSystem, path: str, offset: int, size: int | None, out: Any) -> str:
+    """A member of an archive, or a remote file, block by block; returns its sha256."""
+    digest = hashlib.sha256()
+    try:
+        with filesystem.open_input_file(path) as source:
+            end = source.size() if size is None else offset + size
+            while offset < end:
+                block = source.read_at(min(_BLOCK, end - offset), offset)
+                if not block:
+                    raise CurationError(f"{path} ends at byte {offset}, before byte {end}")
+                digest.update(block)
+                out.write(block)
+                offset += len(block)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CurationError(f"{path} cannot be read: {error}") from error
+    out.flush()
+    return digest.hexdigest()
 
 
 def _sha256(path: str) -> str:

@@ -12,7 +12,9 @@ from curation.video.clips import ClipRules
 BEAT_S = 1.0
 
 
-def answer_video(request: dict[str, Any], recipe: Recipe | None, beat: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
+def answer_video(
+    request: dict[str, Any], recipe: Recipe | None, beat: Callable[[], None]
+) -> tuple[dict[str, Any], bytes]:
     """Header and body; `beat` is called about once a second while frames keep coming. Raises Refused."""
     from curation.video.cut import cut
     from curation.video.scan import sample, scan

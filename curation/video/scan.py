@@ -99,7 +99,9 @@ def _check(probe: dict[str, Any], times: list[float], corrupt: int) -> None:
     if corrupt > max(1, CORRUPT * len(times)):
         raise Refused(f"{corrupt} of its {len(times)} frames are damaged")
     if probe["duration_s"] < SHORT * probe["declared_s"] - 0.5:
-        raise Refused(f"it is cut short: {probe['duration_s']:.2f} s can be read of the {probe['declared_s']:.2f} s it declares")
+        raise Refused(
+            f"it is cut short: {probe['duration_s']:.2f} s can be read of the {probe['declared_s']:.2f} s it declares"
+        )
 
 
 def sample(path: str, start_s: float, end_s: float, count: int, longest: int, max_pixels: int,

@@ -34,8 +34,8 @@ def read_video(path: Path, short_side: int) -> Video:
     with av.open(str(path)) as container:
         for frame in container.decode(container.streams.video[0]):
             scale = short_side / min(frame.width, frame.height)
-            size = {"width": round(frame.width * scale), "height": round(frame.height * scale)}
-            frames.append(frame.to_ndarray(format="rgb24", interpolation="AREA", **size))
+            width, height = round(frame.width * scale), round(frame.height * scale)
+            frames.append(frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA"))
     return np.stack(frames)
 
 
@@ -113,7 +113,7 @@ def start_from_pca(model: VideoAutoencoder, pixels: Tensor) -> None:
         for patches, analysis, synthesis in zip(patches_of(pixels), model.analysis, model.synthesis, strict=True):
             mean, basis = patch_pca(patches, model.channels)
             analysis.weight.zero_()  # type: ignore[operator, union-attr]
-            analysis.weight[:, :, 4:12, 4:12] = basis.view(model.channels, -1, 8, 8)  # type: ignore[index]
+            analysis.weight[:, :, 4:12, 4:12] = basis.view(model.channels, -1, 8, 8)  # type: ignore[index, operator]
             analysis.bias.copy_(-basis @ mean)  # type: ignore[operator, union-attr]
             synthesis.weight.copy_(basis.T[:, :, None, None])  # type: ignore[operator, union-attr]
             synthesis.bias.copy_(mean)  # type: ignore[operator, union-attr]

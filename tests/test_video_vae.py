@@ -1,0 +1,126 @@
+"""diffusers' video VAEs, real architectures at random tiny sizes, through the real loading path; ours with its weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from curation.models.diffusers_families import normalise
+from curation.models.diffusers_vae import DiffusersVae
+from curation.models.registry import open_model
+from curation.models.torchvision_mend import mend
+
+mend()
+import diffusers  # noqa: E402 (torchvision has to be mended first)
+
+STATISTICS = {"latents_mean": [0.1, -0.2, 0.3, 0.4], "latents_std": [1.5, 2.0, 0.5, 1.0]}
+TINY = {
+    "AutoencoderKLWan": {"base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
+    "AutoencoderKLCogVideoX": {
+        "block_out_channels": (8, 8, 8, 8),
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 4,
+        "scaling_factor": 0.7,
+    },
+    "AutoencoderKLHunyuanVideo": {
+        "block_out_channels": (8, 8, 8, 8),
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 4,
+        "scaling_factor": 0.476986,
+    },
+    "AutoencoderKLLTXVideo": {
+        "latent_channels": 4,
+        "block_out_channels": (8, 8, 8, 8),
+        "decoder_block_out_channels": (8, 8, 8, 8),
+        "layers_per_block": (1, 1, 1, 1, 1),
+        "decoder_layers_per_block": (1, 1, 1, 1, 1),
+        "scaling_factor": 2.0,
+    },
+}
+FACTORS = {"AutoencoderKLLTXVideo": (32, 8)}
+STEPS = {"AutoencoderKLWan": 4, "AutoencoderKLHunyuanVideo": 4}
+"""CogVideoX decodes odd numbers of latent frames only: 1 + 8k frames."""
+
+
+@pytest.fixture(scope="module", params=list(TINY))
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp(request.param)
+    getattr(diffusers, request.param)(**TINY[request.param]).save_pretrained(folder)
+    return request.param, folder
+
+
+def clip(frames: int, side: int = 64) -> torch.Tensor:
+    return torch.rand(1, 3, frames, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_the_posterior_is_diffusers_own_raw_and_in_fp32(made: tuple[str, Path]) -> None:
+    name, folder = made
+    vae = DiffusersVae(str(folder))
+    space, time = FACTORS.get(name, (8, 4))
+    assert (vae.channels, vae.spatial_factor, vae.temporal_factor) == (4, space, time)
+    pixels = clip(1 + STEPS.get(name, 8))
+    mean, logvar = vae.encode(pixels)
+    reference = getattr(diffusers, name).from_pretrained(folder).eval()
+    with torch.inference_mode():
+        expected = reference.encode(pixels).latent_dist
+    assert (
+        mean.shape == logvar.shape == (1, 4, 1 + STEPS.get(name, 8) // time, 64 // space, 64 // space)
+        and mean.dtype == torch.float32
+    )
+    assert torch.equal(mean, expected.mean) and torch.equal(logvar, expected.logvar)
+    assert vae.decode(mean).shape == pixels.shape
+
+
+def test_an_image_is_one_frame(made: tuple[str, Path]) -> None:
+    vae = DiffusersVae(str(made[1]))
+    pixels = clip(1)
+    still, _ = vae.encode(pixels[:, :, 0])
+    assert torch.equal(still, vae.encode(pixels)[0][:, :, 0])
+    assert vae.decode(still).shape == (1, 3, 64, 64)
+
+
+def test_frames_that_the_vae_would_drop_are_refused(made: tuple[str, Path]) -> None:
+    with pytest.raises(ValueError, match="not 7 frames"):
+        DiffusersVae(str(made[1])).encode(clip(7))
+
+
+def test_statistics_are_those_of_the_pipelines(made: tuple[str, Path]) -> None:
+    name, folder = made
+    vae = DiffusersVae(str(folder))
+    latents = torch.randn(1, 4, 2, 3, 3)
+    ours, _ = normalise(latents, torch.zeros_like(latents), vae.latents_mean, vae.latents_std)
+    if name == "AutoencoderKLWan":
+        mean, std = (torch.tensor(STATISTICS[key]).view(1, 4, 1, 1, 1) for key in STATISTICS)
+        expected = (latents - mean) / std
+    else:
+        expected = latents * TINY[name]["scaling_factor"]
+    assert torch.allclose(ours, expected, atol=1e-6)
+
+
+def test_a_log_variance_is_scaled_and_not_shifted() -> None:
+    mean, logvar = torch.full((1, 2, 1, 1, 1), 3.0), torch.full((1, 2, 1, 1, 1), -1.0)
+    samples = mean + torch.exp(logvar / 2) * torch.randn(
+        1, 2, 1, 1, 200_000, generator=torch.Generator().manual_seed(0)
+    )
+    centre, scale = normalise(mean, logvar, [1.0, -2.0], [0.5, 4.0])
+    made = (samples - torch.tensor([1.0, -2.0]).view(1, 2, 1, 1, 1)) / torch.tensor([0.5, 4.0]).view(1, 2, 1, 1, 1)
+    assert torch.allclose(made.mean(-1), centre[..., 0], atol=0.02)
+    assert torch.allclose(made.std(-1), torch.exp(scale[..., 0] / 2), rtol=0.01)
+
+
+def test_our_video_autoencoder_is_causal_and_takes_an_image_as_one_frame() -> None:
+    vae = open_model("vae", "video_autoencoder")
+    pixels = clip(17)
+    mean, logvar = vae.encode(pixels)
+    assert mean.shape == logvar.shape == (1, 16, 5, 8, 8)
+    assert vae.decode(mean).shape == pixels.shape
+    changed = pixels.clone()
+    changed[:, :, 9:] = 0
+    assert torch.allclose(vae.encode(changed)[0][:, :, :3], mean[:, :, :3], atol=1e-6)
+    assert torch.allclose(vae.encode(pixels[:, :, 0])[0], mean[:, :, 0], atol=1e-6)
+    assert torch.allclose(vae.decode(mean[:, :, :2]), vae.decode(mean)[:, :, :5], atol=1e-5)
+    with pytest.raises(ValueError, match=r"1 \+ 4k frames, not 8"):
+        vae.encode(clip(8))
