@@ -247,7 +247,7 @@ def file_facts(path: Path) -> dict[str, Any]:
 def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: float) -> dict[str, Any]:
     """What a sample says of its record, beside how it was fitted into its bucket.
 
-    Of a clip: its span in the source, the rate it was encoded at, and in `seconds_unused` what its bucket had no room for.
+    Of a clip: its span in the source, the rate it was encoded at, and `seconds_unused` that its bucket had no room for.
     """
     scores = json.loads(row["scores"])
     clip: dict[str, Any] = {}

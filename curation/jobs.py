@@ -171,7 +171,7 @@ MEMBER_SCHEMA = pa.schema(
 )
 _STORED = tuple(MEMBER_SCHEMA.names[:12])
 _SIZES = ("id", "width", "height", "start_s", "end_s")
-_MEMBER = (*_STORED, "captions", "generated_caption", "generated_caption_source")
+_MEMBER = (*_STORED, "captions", "extra", "generated_caption", "generated_caption_source")
 _NO_SCORES = frozenset(_MEMBER) | {field.name for field in BASE_SCHEMA} | {"sha256", "pixel_sha256"}
 _NO_SCORES |= {"original_width", "original_height"}
 
@@ -187,9 +187,13 @@ def _is_scalar(kind: pa.DataType) -> bool:
 
 
 def member(row: Mapping[str, Any], scalars: Sequence[str]) -> dict[str, Any]:
-    """A record as its job holds it: the source's captions, then the generated one, each with its source."""
+    """A record as its job holds it: the source's captions, a video's title, the generated one, each with its source."""
     captions = [caption for caption in row["captions"] or [] if caption.strip()]
     sources = ["source"] * len(captions)
+    title = json.loads(row.get("extra") or "{}").get("title") if row["media"] == "video" else None
+    if isinstance(title, str) and title.strip() and title not in captions:
+        captions.append(title)
+        sources.append("title")
     if row.get("generated_caption"):
         captions.append(row["generated_caption"])
         sources.append(row.get("generated_caption_source") or "generated")

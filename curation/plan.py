@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ValidationError
@@ -101,6 +102,8 @@ def make_plan(loaded: Loaded) -> Plan:
             stages.append(_plan_stage(entry, where, loaded.manifest.models, stages))
         except UsageError as error:
             problems.append(str(error))
+    if any(stage.name == "clips" for stage in stages) and find_spec("av") is None:
+        problems.append("score: clips are cut from videos, which needs PyAV: pip install 'curation[video]'")
     if problems:
         raise UsageError("\n".join(problems))
     vae = text = None

@@ -1,6 +1,10 @@
 """Videos end to end: exact cuts by timestamps, clips that account for every second, runs that resume."""
 
 import json
+import subprocess
+import sys
+import tarfile
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -158,6 +162,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     write_video(folder / "two.mp4", [numbered(i, 1) for i in range(50)] + [numbered(i, 2) for i in range(50, 90)])
     (folder / "two.txt").write_text("two scenes")
+    (folder / "two.json").write_text('{"title": "A film"}')
     (folder / "broken.mp4").write_bytes(b"\0" * 5000)
     from PIL import Image
 
@@ -183,6 +188,11 @@ def test_a_run_makes_clips_of_videos_and_keeps_images_as_one_frame(finished):
     assert "not a video" in rows["broken.mp4", None]["error"]
     index = json.loads((out / "shards" / "index.json").read_text())
     assert index["vae"]["temporal_factor"] == 4 and set(index["buckets"]) == {"17x64x64", "1x64x64"}
+    with tarfile.open(out / "shards" / "17x64x64" / "00000.tar") as tar:
+        metas = [json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")]
+    assert {tuple(meta["captions"]) for meta in metas} == {("two scenes", "A film")}
+    assert metas[0]["caption_sources"] == ["source", "title"] and metas[0]["fps"] == 24
+    assert sorted(meta["frame_start"] for meta in metas) == [0, 50]
     ledger = json.loads((out / "run.json").read_text())
     assert ledger["records_in"] == 4 and ledger["kept"] == 3
 
@@ -209,6 +219,27 @@ def test_a_new_stage_takes_over_the_clips_of_the_first_scoring(finished, tmp_pat
     assert all(row["aesthetic"] is not None for row in new if row["error"] is None)
     costs = json.loads((copy / "run.json").read_text())["stages"]
     assert "motion" not in costs and "probe" not in costs
+
+
+def test_a_killed_run_continues_and_decodes_no_finished_video_again(finished, tmp_path):
+    manifest, _out = finished
+    changed = tmp_path / "m.yaml"
+    changed.write_text(manifest.read_text() + "engine: {rows_per_chunk: 1}\n")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(str(changed), str(whole), [], engine="inline")
+    command = [sys.executable, "-m", "curation", "run", str(changed), "--out", str(killed), "--engine", "inline"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((killed / "scores").glob("*.parquet")) and child.poll() is None:
+        time.sleep(0.005)
+    child.kill()
+    child.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in (killed / "scores").glob("*.parquet")}
+    assert done
+    run(str(changed), str(killed), [], engine="inline")
+    assert all((killed / "scores" / name).stat().st_mtime_ns == at for name, at in done.items())
+    for folder in ("scores", "shards"):
+        files = sorted(p.relative_to(whole) for p in (whole / folder).rglob("*") if p.is_file())
+        assert files and all((whole / f).read_bytes() == (killed / f).read_bytes() for f in files)
 
 
 def test_a_run_with_ray_gives_the_same_bytes(finished, tmp_path):

@@ -1,4 +1,4 @@
-"""diffusers' video VAEs, real architectures at random tiny sizes, through the real loading path; ours with its weights."""
+"""diffusers' video VAEs, real architectures at random tiny sizes, through the real loading path; ours with its own."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ CLASSES = (
 
 @dataclass(frozen=True)
 class Facts:
-    """Factors by which sides and frames shrink, and the statistics with which (z - mean) / std is the model's latent."""
+    """Factors by which sides and frames shrink; (z - latents_mean) / latents_std is the model's own latent."""
 
     channels: int
     spatial_factor: int

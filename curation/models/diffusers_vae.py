@@ -138,8 +138,8 @@ def _like(values: Any, given: Any) -> Any:
 def _loaded(argument: str) -> Any:
     """The AutoencoderKL in fp32, from safetensors only. Raises CurationError, also for another kind of model."""
     mend()
-    import torch
     import diffusers
+    import torch
 
     place = Place.parse(argument)
     try:

@@ -18,7 +18,7 @@ from curation.record import Span
 from curation.sandbox import Decoder, Limits
 from curation.standardize import Recipe, Standardized
 
-SAMPLED, LONGEST = 8, 960
+SAMPLED, LONGEST = 8, 640
 """Frames of a clip that stages look at, and their longer side in px at most."""
 MEMORY_MB = 6000
 """Added to the child's address space for a video: libraries map much of it and touch little."""

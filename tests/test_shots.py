@@ -1,0 +1,64 @@
+"""Shot boundaries: exact on drawn scenes, and F1 on real videos with ground truth."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.video.shots import METHODS, open_detector
+
+
+def scene(seed: int, size: tuple[int, int], frame: int) -> np.ndarray:
+    """A picture of large coloured blocks that drifts slowly: uint8 [H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    base = rng.integers(0, 256, (3, 4, 3)).repeat(height // 3, 0).repeat(width // 4, 1)
+    return np.roll(base, frame // 4, axis=1).astype(np.uint8)
+
+
+def found(method: str, frames: list[tuple[float, int, int]]) -> list[tuple[int, int]]:
+    """Cuts over frames that are each a share of one scene and the rest of another."""
+    detector = open_detector(method)
+    for i, (share, first, second) in enumerate(frames):
+        a, b = (scene(seed, detector.size, i).astype(float) for seed in (first, second))
+        detector.feed((share * a + (1 - share) * b).astype(np.uint8))
+    return [(cut.start, cut.end) for cut in detector.finish()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_hard_cuts_are_the_first_frames_of_new_shots(method: str) -> None:
+    frames = [(1.0, 1, 1)] * 60 + [(1.0, 2, 2)] * 45 + [(1.0, 3, 3)] * 70
+    assert found(method, frames) == [(60, 60), (105, 105)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_shot_has_no_cut_and_no_frames_none_either(method: str) -> None:
+    assert found(method, [(1.0, 4, 4)] * 130) == []
+    assert found(method, []) == []
+
+
+def test_a_crossfade_is_a_gradual_transition() -> None:
+    fade = [(1 - k / 25, 1, 2) for k in range(25)]
+    cuts = found("transnetv2", [(1.0, 1, 1)] * 70 + fade + [(1.0, 2, 2)] * 70)
+    assert len(cuts) == 1
+    start, end = cuts[0]
+    assert 65 <= start <= 80 and 85 <= end <= 100
+
+
+def test_an_unknown_method_is_named_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="transnetv2, content, adaptive"):
+        open_detector("magic")
+
+
+def test_f1_on_real_videos(shared_corpus: Path) -> None:
+    from benchmarks.bench_video import cuts_of, matched
+
+    hits = total = 0
+    for row in map(json.loads, (shared_corpus / "videos.jsonl").open()):
+        if "nasa" in row["file"] or "testvideo" in row["file"]:
+            skipped = row["shots"]["gradual"] + row["shots"]["ignore"]
+            cuts, _ = cuts_of(shared_corpus / row["file"], "transnetv2")
+            kept = [c for c in cuts if not any(a <= c <= b for a, b in skipped)]
+            hits, total = hits + matched(kept, row["shots"]["cuts"]), total + len(kept) + len(row["shots"]["cuts"])
+    assert 2 * hits / total >= 0.95
