@@ -46,8 +46,9 @@ class Block(nn.Module):
 class VideoAutoencoder(nn.Module):
     """Pixels [B, 3, 1 + 4k, H, W] in [-1, 1] <-> raw latents [B, channels, 1 + k, H/8, W/8].
 
-    latents_mean, latents_std   per channel, over the training clips: (z - mean) / std has an RMS of about 1
-    noise                       the standard deviation, in units of latents_std, that the decoder was trained to bear
+    A first frame's latent and a later group's are standardised apart, as they are sums over 1 and 4 frames: over the
+    training clips every channel of both has mean 0 and deviation 1, so latents_mean is 0 and latents_std 1.
+    noise   the standard deviation that the decoder was trained to bear
     """
 
     spatial_factor = 8
@@ -73,8 +74,8 @@ class VideoAutoencoder(nn.Module):
         for layer in (self.to_latent, *self.to_pixels):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
+        self.register_buffer("mean", torch.zeros(2, channels))
+        self.register_buffer("std", torch.ones(2, channels))
         self.register_buffer("noise", torch.zeros(()))
         self.mean: Tensor
         self.std: Tensor
@@ -120,22 +121,29 @@ class VideoAutoencoder(nn.Module):
             )
         if frames % 4 != 1:
             raise ValueError(f"the video autoencoder takes 1 + 4k frames, not {frames}")
-        mean = self.to_latents(pixels.float())
-        logvar = 2 * torch.log(self.noise * self.std).view(1, -1, 1, 1, 1)
-        return mean, logvar.expand_as(mean).contiguous()
+        latents = self.to_latents(pixels.float())
+        centre, scale = self._statistics(latents)
+        mean = (latents - centre) / scale
+        return mean, (2 * torch.log(self.noise)).expand_as(mean).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels [B, 3, 1 + 4k, H, W] in [-1, 1] from raw latents."""
-        return self.to_clip(latents.float()).clamp(-1, 1)
+        centre, scale = self._statistics(latents)
+        return self.to_clip(latents.float() * scale + centre).clamp(-1, 1)
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation for each time step: [1, C, T, 1, 1]."""
+        kinds = [0, *[1] * (latents.shape[2] - 1)]
+        return self.mean[kinds].T[None, :, :, None, None], self.std[kinds].T[None, :, :, None, None]
 
     @cached_property
     def latents_mean(self) -> list[float]:
-        return [float(x) for x in self.mean]
+        return [0.0] * self.channels
 
     @cached_property
     def latents_std(self) -> list[float]:
-        return [float(x) for x in self.std]
+        return [1.0] * self.channels
 
 
 def load(device: str = "cpu", path: Path = WEIGHTS) -> VideoAutoencoder:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Rgb = NDArray[np.uint8]
 METHODS = ("transnetv2", "content", "adaptive")
+DARK = 40
+"""A frame whose brightest value is below it shows nothing, 0-255."""
 MIN_SHOT = 4
 """Frames: cuts closer together than this are one flash."""
 
@@ -60,12 +62,14 @@ class TransNet:
         self.window: list[Rgb] = []
         self.single: list[float] = []
         self.every: list[float] = []
+        self.light: list[int] = []
         self.frames = 0
 
     def feed(self, frame: Rgb) -> None:
         if not self.frames:
             self.window = [frame] * self.MARGIN
         self.frames += 1
+        self.light.append(int(frame.max()))
         self.window.append(frame)
         if len(self.window) == self.WINDOW:
             self._predict()
@@ -89,10 +93,18 @@ class TransNet:
         runs = _runs(every > self.threshold)
         gradual = [Cut(start, end) for start, end in runs if end - start >= self.GRADUAL]
         hard = [self._peak(single, start, end) for start, end in runs if end - start < self.GRADUAL]
+        covered = np.zeros(self.frames, bool)
+        for start, end in runs:
+            covered[max(0, start - 2) : end + 2] = True
+        alone = [span for span in _runs(single > self.threshold) if not covered[slice(*span)].any()]
+        hard += [self._peak(single, start, end) for start, end in alone]
         # a picture that is gone between two transitions was a fade to black: the shot changes in its middle
-        dips = [(a.end + b.start) // 2 for a, b in pairwise(gradual) if b.start - a.end < self.DIP]
+        dips = [(a.end + b.start) // 2 for a, b in pairwise(gradual) if self._is_dip(a.end, b.start)]
         found = {frame for frame in hard if frame is not None} | set(dips)
         return sorted([*gradual, *(Cut(frame, frame) for frame in found)], key=lambda cut: (cut.start, cut.end))
+
+    def _is_dip(self, start: int, end: int) -> bool:
+        return end - start < self.DIP and min(self.light[start : end + 1]) < DARK
 
     def _peak(self, single: NDArray[np.float64], start: int, end: int) -> int | None:
         """The first frame of the new shot: a mark at frame t says that t + 1 is another shot's.
