@@ -365,6 +365,7 @@ def test_latents_that_are_not_numbers_never_reach_a_shard(corpus: Path, tmp_path
 
 def test_captions_keep_their_order_and_say_where_they_are_from() -> None:
     row = {
+        "media": "image",
         "captions": ["one", " ", "two"],
         "generated_caption": "a cat",
         "generated_caption_source": "embedded:tags",
