@@ -78,6 +78,59 @@ def report(directory: DirArgument) -> None:
 
 
 @app.command()
+def train(
+    source: Annotated[str, typer.Argument(metavar="MANIFEST|SHARDS", help="a manifest that was run, or shards")],
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="default: train/ beside the shards")] = None,
+    overrides: SetOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Train the bundled diffusion transformer on the shards; continues where it stopped."""
+    from curation.trainer.train import train as train_model
+
+    train_model(source, out, overrides or (), address)
+
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="DIR", help="a training or checkpoint; default the newest in runs/")
+]
+StepsOption = Annotated[int, typer.Option("--steps", help="of sampling")]
+GuidanceOption = Annotated[float, typer.Option("--guidance", help="scale; 1 for none")]
+RescaleOption = Annotated[float, typer.Option("--rescale", help="of guidance, 0 to 1")]
+SamplerOption = Annotated[
+    str | None, typer.Option("--sampler", help="ddpm, ddim, euler, dpm++; default euler for flow, dpm++ for ddpm")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0)]
+EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="averaged weights, or the last ones")]
+BucketOption = Annotated[
+    str | None, typer.Option("--bucket", metavar="TxHxW", help="frames and pixels; default the fullest bucket")
+]
+
+
+@app.command()
+def sample(
+    prompt: str,
+    model: ModelOption = None,
+    steps: StepsOption = 30,
+    guidance: GuidanceOption = 7.0,
+    negative: Annotated[str, typer.Option("--negative", help="prompt to lead away from")] = "",
+    seed: SeedOption = 0,
+    n: Annotated[int, typer.Option("--n", min=1)] = 4,
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help=".png, or .mp4 of clips")] = "sample.png",
+    sampler: SamplerOption = None,
+    rescale: RescaleOption = 0.0,
+    bucket: BucketOption = None,
+    ema: EmaOption = True,
+    fps: Annotated[float, typer.Option("--fps", help="of an mp4")] = 24.0,
+    limit: Annotated[float, typer.Option("--punsafe", help="samples from this probability on are refused")] = 0.5,
+) -> None:
+    """Paint a prompt with a trained model."""
+    from curation.trainer.sample import Request, Settings, paint
+
+    settings = Settings(steps, sampler, guidance, rescale, negative=negative, bucket=bucket)  # type: ignore[arg-type]
+    typer.echo(paint(Request(prompt, n, seed, model, ema, out, fps, limit), settings))
+
+
+@app.command()
 def stages(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None) -> None:
     """List the stages, or one stage's params, columns and model."""
     from curation.describe import list_stages, show_stage

@@ -8,8 +8,9 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ WAVE = 2048
 """Items per Ray Data execution: what the driver holds at once, however many records there are."""
 ACTOR_RESTARTS = 20
 TASK_RETRIES = 20
+TRAIN_RESTARTS = 3
 """A dying worker is bounded here and, per chunk and record, by `curation.chunkfile.Attempt`."""
 SPARE_CPUS = 0.5
 """Left free of actors, so that Ray's own tasks always find room (a full cluster hangs for ever)."""
@@ -184,3 +186,34 @@ class RayEngine:
         """Shut down the local Ray that this engine started; leave a joined cluster."""
         if self._mine:
             self._ray.shutdown()
+
+
+def train_workers(
+    work: Callable[[dict[str, Any]], None], job: dict[str, Any], workers: int, gpu: bool, address: str | None = None
+) -> None:
+    """Run `work(job)` in as many processes of one torch.distributed group, by Ray Train.
+
+    A worker that dies has all of them started again; `work` goes on from its own checkpoints. Raises
+    CurationError with the worker's own sentence, or Ray's when it gives up.
+    """
+    engine = RayEngine(address, cpus=None if address else max(workers + 1, os.cpu_count() or 1))
+    try:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        gpu = gpu and engine._ray.cluster_resources().get("GPU", 0) >= workers
+        with tempfile.TemporaryDirectory(prefix="curate-train-") as folder:
+            trainer = TorchTrainer(
+                work,
+                train_loop_config=job,
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+                run_config=RunConfig(
+                    name="train", storage_path=folder, failure_config=FailureConfig(max_failures=TRAIN_RESTARTS)
+                ),
+            )
+            with _silent_start():
+                trainer.fit()
+    except Exception as error:
+        raise CurationError(f"training stopped: {_short(error)}; run again to continue") from error
+    finally:
+        engine.close()

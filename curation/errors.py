@@ -17,3 +17,9 @@ class NothingKept(CurationError):
     """Every record was dropped or quarantined; the message names the gate that emptied the run. Exit code 3."""
 
     exit_code = 3
+
+
+class Preempted(CurationError):
+    """Told to stop by SIGTERM, with everything saved. Exit code 143, as schedulers expect of it."""
+
+    exit_code = 143

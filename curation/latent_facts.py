@@ -34,7 +34,7 @@ def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> 
         "buckets": buckets,
         "format": encode.shards.format,
         "vae": vae,
-        "text": {key: text[key] for key in ("id", "sha256", "dimensions", "max_tokens")},
+        "text": {key: text[key] for key in ("id", "spec", "sha256", "dimensions", "max_tokens")},
         "null_text": text["null"],
         "preprocessing": {
             "resize": f"{encode.filter}, antialiased, one resize of the crop",
@@ -63,7 +63,7 @@ def _vae(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
             "latents_std": list(vae.latents_std),
         }
 
-    return _remembered(store, "vae", info, look)
+    return _remembered(store, "vae", info, look) | {"spec": spec}
 
 
 def _text(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _text(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
         sizes = {"dimensions": text.dimensions, "max_tokens": text.max_tokens}
         return {"id": info.id, "sha256": info.sha256, **sizes, "null": encoded}
 
-    return _remembered(store, "text", info, look)
+    return _remembered(store, "text", info, look) | {"spec": spec}
 
 
 def _remembered(store: Store, role: str, info: ModelInfo, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:

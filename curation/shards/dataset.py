@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from curation.errors import CurationError
@@ -42,18 +43,20 @@ class LatentDataset(Dataset[dict[str, Any]]):
         text = self.shards.null_text() if chosen is None else sample.texts[chosen]
         return {
             "id": sample.id,
-            "latents": torch.from_numpy(self.shards.normalize(self._drawn(sample, rng))),
+            "latents": torch.from_numpy(self.shards.normalize(drawn(sample, rng if self.sample else None))),
             "text": torch.from_numpy(text.copy()),
             "caption": "" if chosen is None else sample.meta["captions"][chosen],
             "bucket": sample.meta["bucket"],
         }
 
-    def _drawn(self, sample: Sample, rng: np.random.Generator) -> Any:
-        """Raw latents: mean + std * noise, as AutoencoderKL's DiagonalGaussianDistribution draws them."""
-        if not self.sample or sample.logvar is None:
-            return sample.mean
-        deviation = np.exp(sample.logvar.astype(np.float32) / 2)
-        return sample.mean.astype(np.float32) + deviation * rng.standard_normal(sample.mean.shape, dtype=np.float32)
+
+def drawn(sample: Sample, rng: np.random.Generator | None) -> NDArray[Any]:
+    """Raw latents: mean + std * noise, as AutoencoderKL's DiagonalGaussianDistribution draws them; None: the mean."""
+    if rng is None or sample.logvar is None:
+        return sample.mean
+    deviation = np.exp(sample.logvar.astype(np.float32) / 2)
+    noise: NDArray[np.float32] = rng.standard_normal(sample.mean.shape, dtype=np.float32)
+    return sample.mean.astype(np.float32) + deviation * noise
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""Grids of samples while a model trains."""
+
+from typing import Any
+
+from curation.storage import Store
+from curation.trainer.checkpoint import Tensors
+from curation.trainer.data import Batches
+from curation.trainer.pictures import grid, png
+from curation.trainer.sample import Painter, Settings
+
+CAPTIONS = 8
+
+
+def write_grid(state: dict[str, Any], ema: Tensors, batches: Batches, out: Store) -> None:
+    """Commit samples/step-N.png: four of each prompt, the same seeds every time; of clips the first frames."""
+    painter = Painter(state, ema)
+    config = painter.config
+    prompts = config.prompts or first_captions(batches)
+    settings = Settings(steps=config.sampling_steps, guidance=config.guidance)
+    frames = painter.paint([prompt for prompt in prompts for _ in range(4)], config.seed, settings)
+    out.write(f"samples/step-{state['step']:08d}.png", png(grid(frames, columns=4)[0]))
+
+
+def first_captions(batches: Batches) -> list[str]:
+    """Distinct captions of the first samples in the order of the index."""
+    found: dict[str, None] = {}
+    for number in range(min(64, len(batches.shards))):
+        for caption in batches.shards[number].meta["captions"][:1]:
+            found.setdefault(caption)
+    return list(found)[:CAPTIONS]

@@ -1,0 +1,85 @@
+"""What a training says: metrics.jsonl, TensorBoard, and a calm line every few seconds."""
+
+import json
+import time
+from typing import Any
+
+from rich.console import Console
+
+from curation.storage import Store
+
+METRICS = "metrics.jsonl"
+EVERY_S = 5.0
+
+
+class TrainLog:
+    """Metrics of the steps from `start` on; what an earlier attempt wrote of later steps is taken back.
+
+    An object store has no appending: there the file is written whole at each checkpoint.
+    """
+
+    def __init__(self, out: Store, start: int, steps: int, console: Console) -> None:
+        self.out, self.steps, self.console = out, steps, console
+        self.first, self.began = start, time.monotonic()
+        self._said = 0.0
+        self._lines = _lines_until(out, start)
+        self._board = _board(out, start)
+        self._save()
+
+    def add(self, step: int, values: dict[str, Any]) -> None:
+        """One line: the values after `step` updates."""
+        self._lines.append(json.dumps({"step": step, **values}))
+        if self.out.local:
+            with (self.out.local / METRICS).open("a") as file:
+                file.write(self._lines[-1] + "\n")
+        for name, value in values.items():
+            if self._board and isinstance(value, int | float):
+                self._board.add_scalar(name, value, step)
+        if time.monotonic() - self._said >= EVERY_S or step == self.steps:
+            self._said = time.monotonic()
+            self.console.print(self.line(step, values), highlight=False)
+
+    def line(self, step: int, values: dict[str, Any]) -> str:
+        """`train   120 of 800 steps   512 samples/s   MFU 31.0 %   loss 0.4123   70 s left`."""
+        per_step = (time.monotonic() - self.began) / max(1, step - self.first)
+        left = f"   {per_step * (self.steps - step):,.0f} s left" if step < self.steps else ""
+        speed = f"{values['samples_per_s']:,.0f} samples/s   MFU {values['mfu']:.1%}"
+        return f"train   {step:,} of {self.steps:,} steps   {speed}   loss {values['loss']:.4f}{left}"
+
+    def checkpoint(self) -> None:
+        """Metrics up to a checkpoint are kept with it."""
+        if not self.out.local:
+            self._save()
+        if self._board:
+            self._board.flush()
+
+    def close(self) -> None:
+        self.checkpoint()
+        if self._board:
+            self._board.close()
+
+    def _save(self) -> None:
+        self.out.write(METRICS, "".join(line + "\n" for line in self._lines).encode())
+
+
+def _lines_until(out: Store, step: int) -> list[str]:
+    """Whole lines up to a step: a killed process may have left half of one."""
+    kept = []
+    for line in out.read(METRICS).decode().splitlines() if out.exists(METRICS) else []:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except ValueError:
+            break
+    return kept
+
+
+def _board(out: Store, start: int) -> Any:
+    """TensorBoard's writer, for a local directory and where the package is there."""
+    if not out.local:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out.local / "tensorboard"), purge_step=start)

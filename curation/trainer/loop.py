@@ -1,0 +1,256 @@
+"""The training loop of one worker: the same alone, and as one of many."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from curation.errors import Preempted
+from curation.progress import console
+from curation.storage import Store
+from curation.trainer import checkpoint
+from curation.trainer.checkpoint import Checkpoint, Tensors
+from curation.trainer.config import TrainConfig
+from curation.trainer.data import Batch, Batches
+from curation.trainer.flops import flops_per_sample, peak_flops
+from curation.trainer.log import TrainLog
+from curation.trainer.objectives import LossByTime
+from curation.trainer.parallel import Spread, device_of, gathered, put, rank_and_world, whole
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Of AdamW, per parameter; its step count is the training's own."""
+LOSSES = ("mean", "square", "count")
+
+
+class Trainer:
+    """Model, averaged weights, optimizer and the losses so far; `step` and all of these make up a checkpoint."""
+
+    def __init__(self, batches: Batches, config: TrainConfig, first: Tensors | None = None) -> None:
+        """first  weights to begin with instead of random ones"""
+        self.batches, self.config = batches, config
+        self.device, (self.rank, self.world) = device_of(config), rank_and_world()
+        index = batches.shards.index
+        self.sizes = (index["vae"]["channels"], index["text"]["dimensions"])
+        model = config.make_model(*self.sizes)
+        if first is not None:
+            model.load_state_dict(first)
+        self.model = model.to(self.device)
+        self.spread = Spread(self.model, config)
+        self.objective = config.make_objective()
+        self.parameters = dict(self.model.named_parameters())
+        self.ema = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.optimizer = torch.optim.AdamW(
+            list(self.parameters.values()), config.lr, config.betas, weight_decay=config.weight_decay, foreach=True
+        )
+        self.losses, self.step = LossByTime(), 0
+        self.since_log = (0.0, 0)
+        self._unread: list[Tensor] = []
+
+    def update(self, micro_batches: list[Batch]) -> float:
+        """One step over this worker's part of a global batch; the gradient's norm."""
+        rate = self.config.learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        seen = []
+        for i, batch in enumerate(micro_batches):
+            with self.spread.accumulating() if i < len(micro_batches) - 1 else nullcontext():
+                t, losses, weighted = self._losses(batch)
+                # workers' gradients are averaged, so that a sum over this one's samples counts for all
+                (weighted.sum() * self.world / batch["size"]).backward()
+                seen.append(torch.stack([t, losses.detach()], dim=1))
+        limit = self.config.clip if self.config.clip is not None else float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._average()
+        self._unread.append(gathered(torch.cat(seen)))
+        if self.config.timesteps == "loss-aware":
+            self.read_losses()
+        return float(whole(norm))
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """(t, mean squared error, the same weighted) of each sample, [B]."""
+        u, weight = batch["u"], torch.ones(len(batch["u"]))
+        if self.config.timesteps == "loss-aware":
+            u, weight = self.losses.draw(u)
+        t = self.objective.time(u).to(self.device)
+        x, noise, text, mask = (batch[key].to(self.device) for key in ("latents", "noise", "text", "text_mask"))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            predicted = self.spread.forward(self.objective.noised(x, noise, t), t, text, mask)
+        error = (predicted.float() - self.objective.target(x, noise, t)).square().flatten(1).mean(1)
+        return t, error, error * self.objective.weight(t) * weight.to(self.device)
+
+    def _average(self) -> None:
+        """EMA of the weights; its decay grows from 0.1, so that the first weights are soon forgotten."""
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        averaged, current = list(self.ema.values()), [p.detach() for p in self.parameters.values()]
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def read_losses(self) -> None:
+        """Take the losses of the steps since the last reading off the device."""
+        for seen in self._unread:
+            t, losses = seen.cpu().unbind(1)
+            self.losses.update(t, losses)
+            total, count = self.since_log
+            self.since_log = (total + float(losses.double().sum()), count + len(losses))
+        self._unread.clear()
+
+    def parts(self) -> dict[str, Tensors]:
+        """Everything a checkpoint holds, in full on the CPU; every worker must ask."""
+        moments = {
+            f"{name}.{moment}": whole(self.optimizer.state[p][moment])
+            for name, p in self.parameters.items()
+            for moment in MOMENTS
+            if moment in self.optimizer.state[p]
+        }
+        model = {name: whole(p) for name, p in self.parameters.items()}
+        return {"model": model, "ema": {name: whole(p) for name, p in self.ema.items()}, "optimizer": moments}
+
+    def state(self) -> dict[str, Any]:
+        """The rest of a checkpoint, JSON; `step` and `config.seed` say which batches come next."""
+        shards = self.batches.shards
+        index = shards.index
+        self.read_losses()
+        return {
+            "step": self.step,
+            "config": self.config.model_dump(mode="json"),
+            "vae": index["vae"],
+            "text": index["text"],
+            "null_text": index["null_text"],
+            "latents": index["config_hash"],
+            "buckets": {bucket.name: bucket.samples for bucket in self.batches.schedule.buckets},
+            "since_log": list(self.since_log),
+            "losses": {key: getattr(self.losses, key).tolist() for key in LOSSES},
+        }
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on where a checkpoint was written, on any number of workers."""
+        parts = {part: saved.tensors(part) for part in ("model", "ema", "optimizer")}
+        for name, p in self.parameters.items():
+            put(parts["model"][name], p)
+            put(parts["ema"][name], self.ema[name])
+            state = {moment: torch.zeros_like(p) for moment in MOMENTS}
+            for moment, tensor in state.items():
+                put(parts["optimizer"][f"{name}.{moment}"], tensor)
+            self.optimizer.state[p] = {"step": torch.tensor(float(saved.step)), **state}
+        self.step = saved.step
+        total, count = saved.state["since_log"]
+        self.since_log = (total, count)
+        mean, square, seen = (torch.tensor(saved.state["losses"][key], dtype=torch.float64) for key in LOSSES)
+        self.losses = LossByTime(mean, square, seen)
+
+
+def run(trainer: Trainer, out: Store) -> None:
+    """Train to config.steps. Raises Preempted after SIGTERM, when a checkpoint is written."""
+    config, chief = trainer.config, trainer.rank == 0
+    log = TrainLog(out, trainer.step, config.steps, console()) if chief else None
+    meter = Meter(trainer)
+    with terminated() as stop:
+        for micro_batches in trainer.batches.stream(trainer.step, config.steps):
+            norm = trainer.update(micro_batches)
+            meter.count(micro_batches)
+            if trainer.step % config.log_every == 0 or trainer.step == config.steps:
+                values = meter.read(norm)
+                if log:
+                    log.add(trainer.step, values)
+            if config.sample_every and trainer.step % config.sample_every == 0:
+                _grid(trainer, out)
+            stopping = _agreed(trainer, bool(stop))
+            if stopping or trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
+                _save(trainer, out, log)
+            if stopping and trainer.step < config.steps:
+                raise Preempted(f"SIGTERM at step {trainer.step}: a checkpoint is written, run again to continue")
+    if log:
+        log.close()
+
+
+def _agreed(trainer: Trainer, stop: bool) -> bool:
+    """Whether any worker was told to stop; asked at every log step when there are several."""
+    if trainer.world == 1:
+        return stop
+    if trainer.step % trainer.config.log_every:
+        return False
+    flag = torch.tensor([float(stop)], device=trainer.device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+def _save(trainer: Trainer, out: Store, log: TrainLog | None) -> None:
+    parts, state = trainer.parts(), trainer.state()
+    if log:
+        log.checkpoint()
+        checkpoint.write(out, state, parts, trainer.config.keep)
+    if trainer.world > 1:
+        dist.barrier()
+
+
+def _grid(trainer: Trainer, out: Store) -> None:
+    """samples/step-N.png: the averaged weights' pictures of the prompts."""
+    from curation.trainer.grids import write_grid
+
+    ema = {name: whole(p) for name, p in trainer.ema.items()}
+    if trainer.rank == 0:
+        write_grid(trainer.state() | {"config": trainer.config.model_dump(mode="json")}, ema, trainer.batches, out)
+
+
+@contextmanager
+def terminated() -> Iterator[list[int]]:
+    """A list that is no longer empty after SIGTERM. Elsewhere than in the main thread it stays empty."""
+    got: list[int] = []
+    try:
+        before = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+    except ValueError:
+        yield got
+        return
+    try:
+        yield got
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Meter:
+    """Samples per second and MFU between two log lines, and the rest of a line."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.peak = (trainer.config.peak_tflops or 0) * 1e12 or peak_flops(trainer.device)
+        self.work: dict[str, float] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.samples, self.flops, self.began = 0, 0.0, time.monotonic()
+
+    def count(self, micro_batches: list[Batch]) -> None:
+        bucket, size = micro_batches[0]["bucket"], micro_batches[0]["size"]
+        if bucket not in self.work:
+            shape = tuple(micro_batches[0]["latents"].shape[1:])
+            with torch.device("meta"):
+                model: nn.Module = self.trainer.config.make_model(*self.trainer.sizes)
+            self.work[bucket] = flops_per_sample(model, shape, self.trainer.sizes[1])
+        self.samples += size
+        self.flops += size * self.work[bucket]
+
+    def read(self, norm: float) -> dict[str, Any]:
+        """A line of metrics; loss is the mean over all samples since the last line, loss_by_t a running mean."""
+        trainer = self.trainer
+        trainer.read_losses()
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        total, count = trainer.since_log
+        trainer.since_log = (0.0, 0)
+        values = {
+            "loss": total / max(1, count),
+            "gradient_norm": norm,
+            "lr": trainer.config.learning_rate(trainer.step - 1),
+            "epoch": trainer.step / trainer.batches.schedule.epoch_steps,
+            "samples_per_s": round(self.samples / seconds, 3),
+            "mfu": round(self.flops / seconds / (self.peak * trainer.world), 5),
+            "loss_by_t": [float(f"{value:.6g}") for value in trainer.losses.mean],
+        }
+        self._reset()
+        return values

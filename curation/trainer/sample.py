@@ -1,0 +1,202 @@
+"""`curate sample`: a checkpoint paints prompts; and `Painter`, for grids and evaluation."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from curation.errors import CurationError, UsageError
+from curation.models import describe, open_model
+from curation.trainer import checkpoint
+from curation.trainer.checkpoint import Checkpoint, Tensors
+from curation.trainer.config import TrainConfig
+from curation.trainer.samplers import Method, guided, sample
+
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample.
+
+    steps, method  forward passes (twice as many with guidance) and sampler; None: euler for flow, dpm++ for ddpm
+    guidance       scale of classifier-free guidance; 1: none
+    rescale        of guidance, 0 to 1, see `samplers.guided`
+    shift          of a flow's timesteps, 1: even
+    negative       prompt to lead away from, instead of the empty caption
+    bucket         `TxHxW` in frames and pixels; None: the one with most samples
+    batch          samples at once; changes no sample's seed
+    """
+
+    steps: int = 30
+    method: Method | None = None
+    guidance: float = 7.0
+    rescale: float = 0.0
+    shift: float = 1.0
+    negative: str = ""
+    bucket: str | None = None
+    batch: int = 64
+
+
+class Painter:
+    """A checkpoint's model, ready to sample; VAE and text encoder are opened by what the shards' index named.
+
+    state, weights  as in a checkpoint; weights are usually the EMA's
+    """
+
+    def __init__(self, state: dict[str, Any], weights: Tensors, device: torch.device | None = None) -> None:
+        self.state, self.config = state, TrainConfig.model_validate(state["config"])
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = self.config.make_model(state["vae"]["channels"], state["text"]["dimensions"])
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CurationError(f"the weights are not of {self.config.model}: {str(error).splitlines()[-1]}") from error
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.objective = self.config.make_objective()
+        null = state["null_text"]
+        self.null = torch.from_numpy(
+            np.frombuffer(base64.b64decode(null["fp16"]), np.float16).reshape(null["shape"]).copy()
+        )
+
+    @classmethod
+    def of(cls, saved: Checkpoint, ema: bool = True) -> "Painter":
+        """Raises CurationError for a damaged checkpoint."""
+        return cls(saved.state, saved.tensors("ema" if ema else "model"))
+
+    def shape(self, bucket: str | None) -> tuple[int, int, int, int]:
+        """(C, T, h, w) of a bucket's latents. Raises UsageError where its sides do not divide."""
+        vae, known = self.state["vae"], self.state["buckets"]
+        name = bucket or max(sorted(known), key=lambda name: known[name])
+        sides = name.split("x")
+        if len(sides) != 3 or not all(side.isdigit() for side in sides):
+            raise UsageError(f"--bucket {name}: say FRAMESxHEIGHTxWIDTH; trained were {', '.join(sorted(known))}")
+        frames, height, width = map(int, sides)
+        unit = vae["spatial_factor"] * self.config.patch[1]
+        if height % unit or width % unit or (frames - 1) % vae["temporal_factor"] or not all((frames, height, width)):
+            raise UsageError(
+                f"--bucket {name}: sides are multiples of {unit}, frames 1 + a multiple of {vae['temporal_factor']}"
+            )
+        factor = vae["spatial_factor"]
+        return vae["channels"], (frames - 1) // vae["temporal_factor"] + 1, height // factor, width // factor
+
+    def read(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Token states of prompts, float16 [n, D] each, by the encoder that the shards were made with."""
+        encoder = self._open("text")
+        return [
+            self.null if not prompt else torch.from_numpy(np.asarray(encoder.tokens([prompt])[0])) for prompt in prompts
+        ]
+
+    def _open(self, role: str) -> Any:
+        made = self.state[role]
+        info = describe(role, made["spec"])
+        if info.problem:
+            raise CurationError(f"the {role} model {made['id']} cannot be had here: {info.problem}")
+        if info.sha256 != made["sha256"]:
+            raise CurationError(
+                f"the {role} model {info.id} has other weights than {made['id']} of the training shards"
+            )
+        return open_model(role, made["spec"], self.device.type)
+
+    @torch.inference_mode()
+    def latents(self, prompts: Sequence[str], seeds: Sequence[tuple[int, ...]], settings: Settings) -> Tensor:
+        """Raw latents, float32 [N, C, T, h, w], one for each prompt and its seed, whatever the batch."""
+        shape, texts = self.shape(settings.bucket), self.read(prompts)
+        negative = self.read([settings.negative])[0]
+        parts = []
+        for at in range(0, len(texts), settings.batch):
+            cut = slice(at, at + settings.batch)
+            parts.append(self._batch(texts[cut], negative, seeds[cut], shape, settings))
+        mean, std = (
+            torch.tensor(self.state["vae"][key]).reshape(-1, 1, 1, 1) for key in ("latents_mean", "latents_std")
+        )
+        return torch.cat(parts) * std + mean
+
+    def _batch(
+        self,
+        texts: list[Tensor],
+        negative: Tensor,
+        seeds: Sequence[tuple[int, ...]],
+        shape: tuple[int, ...],
+        s: Settings,
+    ) -> Tensor:
+        told, untold = self._padded(texts), self._padded([negative] * len(texts))
+        streams = [np.random.default_rng([*seed, 4]) for seed in seeds]
+
+        def noise(_: int = 0) -> Tensor:
+            each = [torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)) for rng in streams]
+            return torch.stack(each).to(self.device)
+
+        def predict(x: Tensor, t: Tensor, unconditional: bool) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                out: Tensor = self.model(x, t, *(untold if unconditional else told))
+            return out.float()
+
+        method = s.method or ("euler" if self.config.objective == "flow" else "dpm++")
+        denoise = guided(predict, self.objective, s.guidance, s.rescale)
+        return sample(denoise, self.objective, noise(), s.steps, method, noise, s.shift).cpu()
+
+    def _padded(self, texts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+        lengths = torch.tensor([len(text) for text in texts])
+        mask = torch.arange(padded.shape[1])[None] < lengths[:, None]
+        return padded.to(self.device), mask.to(self.device)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, batch: int = 16) -> Frames:
+        """Raw latents [N, C, T, h, w] -> RGB, uint8 [N, frames, H, W, 3]."""
+        vae, parts = self._open("vae"), []
+        for part in latents.split(batch):
+            flat = part[:, :, 0] if part.shape[2] == 1 else part
+            pixels = vae.decode(flat.to(self.device)).float().cpu()
+            pixels = pixels[:, :, None] if pixels.ndim == 4 else pixels
+            parts.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy())
+        return np.concatenate(parts)
+
+    def paint(self, prompts: Sequence[str], seed: int, settings: Settings) -> Frames:
+        """RGB, uint8 [N, frames, H, W, 3]: the i-th prompt with the seed (seed, i)."""
+        return self.decode(self.latents(prompts, [(seed, i) for i in range(len(prompts))], settings))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `curate sample` asks for beside the settings."""
+
+    prompt: str
+    n: int = 4
+    seed: int = 0
+    model: str | None = None
+    ema: bool = True
+    out: str = "sample.png"
+    fps: float = 24.0
+    limit: float = 0.5
+
+
+def paint(request: Request, settings: Settings) -> Path:
+    """`curate sample`: n pictures or clips of one prompt as a grid; nothing is written where a check refuses."""
+    from curation.trainer.guard import check_pictures, check_prompt
+    from curation.trainer.pictures import save
+
+    check_prompt(request.prompt)
+    if request.n < 1:
+        raise UsageError(f"--n {request.n}: say 1 or more")
+    painter = Painter.of(checkpoint.find(request.model or newest()), request.ema)
+    frames = painter.paint([request.prompt] * request.n, request.seed, settings)
+    check_pictures(frames, request.limit)
+    return save(frames, Path(request.out), request.fps)
+
+
+def newest(runs: Path = Path("runs")) -> str:
+    """The training directory under runs/ with the newest checkpoint. Raises UsageError where there is none."""
+    found = sorted(
+        runs.glob(f"*/train/{checkpoint.FOLDER}/*/{checkpoint.STATE}"), key=lambda path: path.stat().st_mtime
+    )
+    if not found:
+        raise UsageError(f"there is no trained model under {runs}/: name one with --model, or `curate train` first")
+    return str(found[-1].parent)
