@@ -26,7 +26,9 @@ class TrainConfig(BaseModel):
     init: str | None = Field(None, description="start from this checkpoint's EMA weights; an image model is inflated")
 
     objective: Literal["flow", "ddpm"] = "flow"
-    prediction: Literal["eps", "v"] = Field("eps", description="of ddpm")
+    prediction: Literal["eps", "v", "x"] | None = Field(
+        None, description="of ddpm: eps (default) or v; of flow: v (default) or x, the data itself"
+    )
     schedule: Literal["linear", "cosine"] = Field("linear", description="of ddpm")
     min_snr: float | None = Field(None, gt=0, description="gamma of ddpm's min-SNR weighting, usually 5")
     timesteps: Literal["default", "uniform", "loss-aware"] = Field(
@@ -85,6 +87,8 @@ class TrainConfig(BaseModel):
     def _fits_together(self) -> "TrainConfig":
         if self.objective == "flow" and self.min_snr is not None:
             raise ValueError("min_snr weighs ddpm's timesteps; leave it out, or say objective: ddpm")
+        if self.prediction not in (None, "v", "eps" if self.objective == "ddpm" else "x"):
+            raise ValueError(f"{self.objective} does not predict {self.prediction}")
         if self.captions is not None and not any(weight > 0 for weight in self.captions.values()):
             raise ValueError("captions: give at least one source a weight above 0")
         return self
@@ -97,8 +101,10 @@ class TrainConfig(BaseModel):
 
     def make_objective(self) -> Objective:
         if self.objective == "ddpm":
-            return Ddpm(self.schedule, self.prediction, self.min_snr)
-        return RectifiedFlow(std=0.0 if self.timesteps == "uniform" else 1.0)
+            return Ddpm(self.schedule, "v" if self.prediction == "v" else "eps", self.min_snr)
+        # loss-aware drawing brings its own distribution of t
+        spread = 1.0 if self.timesteps == "default" else 0.0
+        return RectifiedFlow(std=spread, prediction="x" if self.prediction == "x" else "v")
 
     def make_model(self, channels: int, text_dim: int) -> nn.Module:
         """The model with its first weights, the same for the same seed."""

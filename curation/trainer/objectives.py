@@ -12,6 +12,8 @@ from torch import Tensor
 
 STEPS = 1000
 """Of the DDPM's chain; timestep k of it is t = k / 1000."""
+LEAST = 0.05
+"""t below which a predicted x is not divided by it any further."""
 BINS = 20
 """Of the loss by timestep, as logged and as loss-aware sampling uses it."""
 
@@ -39,13 +41,16 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class RectifiedFlow:
-    """Straight lines from data to noise, velocity noise - x (Liu 2022, arXiv 2209.03003).
+    """Straight lines from data to noise, their velocity being noise - x (Liu 2022, arXiv 2209.03003).
 
-    Timesteps are logit-normal (Esser 2024, arXiv 2403.03206): sigmoid(mean + std * N(0, 1)); std = 0 is uniform.
+    mean, std   of logit-normal timesteps, sigmoid(mean + std * N(0, 1)) (Esser 2024, arXiv 2403.03206); std 0: uniform
+    prediction  v: the velocity. x: the data, for the same loss on the velocity that it means; better where a patch
+                has as many numbers as the model is wide (Li and He 2025, arXiv 2511.13720)
     """
 
     mean: float = 0.0
     std: float = 1.0
+    prediction: Literal["v", "x"] = "v"
 
     def time(self, u: Tensor) -> Tensor:
         if not self.std:
@@ -57,13 +62,15 @@ class RectifiedFlow:
         return (1 - t) * x + t * noise
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        return noise - x
+        return noise - x if self.prediction == "v" else x
 
     def weight(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
+        return torch.ones_like(t) if self.prediction == "v" else t.clamp(min=LEAST) ** -2
 
     def split(self, noisy: Tensor, predicted: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _wide(t, noisy)
+        if self.prediction == "x":
+            return predicted, (noisy - (1 - t) * predicted) / t.clamp(min=LEAST)
         return noisy - t * predicted, noisy + (1 - t) * predicted
 
 

@@ -1,0 +1,297 @@
+"""Training: resume to the last bit, accumulation, several workers, SIGTERM, and every refusal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.shards import folder, samples
+from helpers.training import BUCKET, NULL, settings, shards, trained
+
+from curation.errors import CurationError, UsageError
+from curation.storage import Store
+from curation.trainer import checkpoint
+from curation.trainer.train import job_of, train
+
+
+def curve(out: Path) -> list[tuple[int, float, float, list[float]]]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["gradient_norm"], line["loss_by_t"]) for line in lines]
+
+
+def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(a[p].keys() == b[p].keys() and all(torch.equal(a[p][n], b[p][n]) for n in a[p]) for p in a)
+
+
+def close(a: dict[str, Any], b: dict[str, Any], atol: float = 2e-5) -> bool:
+    return all(torch.allclose(a[p][n], b[p][n], atol=atol) for p in ("model", "ema") for n in a[p])
+
+
+@pytest.mark.parametrize("options", [{}, {"timesteps": "loss-aware", "objective": "ddpm", "log_every": 5}])
+def test_stopped_and_resumed_is_the_same_to_the_last_bit(tmp_path: Path, options: dict[str, Any]) -> None:
+    root = shards(tmp_path / "shards")
+    once = trained(root, tmp_path / "once", **options)
+    trained(root, tmp_path / "twice", checkpoint_every=7, **options | {"steps": 7})
+    twice = trained(root, tmp_path / "twice", **options)
+    assert equal(once, twice)
+    ends = [line for line in curve(tmp_path / "twice") if line[0] != 7 or options.get("log_every") != 5]
+    assert [line[0] for line in ends] == [line[0] for line in curve(tmp_path / "once")]
+    if not options:
+        assert ends == curve(tmp_path / "once")
+
+
+def test_what_was_written_after_the_checkpoint_is_taken_back(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards")
+    trained(root, tmp_path / "once")
+    trained(root, tmp_path / "out", steps=6)
+    with (tmp_path / "out" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "loss": 99, "gradient_norm": 0, "loss_by_t": []}\n{"step": 8, "lo')
+    trained(root, tmp_path / "out")
+    assert curve(tmp_path / "out") == curve(tmp_path / "once")
+
+
+def test_killed_and_resumed_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "killed"
+    once = trained(root, tmp_path / "once", steps=400, checkpoint_every=20)
+    command = [sys.executable, "-m", "curation", "train", str(root), "--out", str(out)]
+    for setting in settings(steps=400, checkpoint_every=20):
+        command += ["--set", setting]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait_for_checkpoint(out, process)
+    process.kill()
+    process.wait()
+    reached = checkpoint.steps(Store(str(out)))[-1]
+    assert 0 < reached < 400
+    assert equal(once, trained(root, out, steps=400, checkpoint_every=20))
+    assert curve(out) == curve(tmp_path / "once")
+
+
+def wait_for_checkpoint(out: Path, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(1200):
+        if checkpoint.steps(Store(str(out))) or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+def test_sigterm_saves_and_says_so(tmp_path: Path) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    command = [sys.executable, "-m", "curation", "train", str(root), "--out", str(out)]
+    for setting in settings(steps=100_000, checkpoint_every=10):
+        command += ["--set", setting]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for_checkpoint(out, process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    reached = checkpoint.steps(Store(str(out)))[-1]
+    assert process.returncode == 143
+    assert (
+        said.decode()
+        .strip()
+        .endswith(f"curate: SIGTERM at step {reached}: a checkpoint is written, run again to continue")
+    )
+    assert curve(out)[-1][0] == reached
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards")
+    assert close(trained(root, tmp_path / "a"), trained(root, tmp_path / "b", accumulate=4))
+    assert [x[1] for x in curve(tmp_path / "b")] == pytest.approx([x[1] for x in curve(tmp_path / "a")], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_workers_are_one(tmp_path: Path, parallel: str) -> None:
+    """Resumed on two workers what one began, too: state is (seed, step)."""
+    root = shards(tmp_path / "shards")
+    one = trained(root, tmp_path / "one")
+    trained(root, tmp_path / "two", steps=5)
+    two = trained(root, tmp_path / "two", workers=2, parallel=parallel)
+    assert close(one, two)
+    assert [x[1] for x in curve(tmp_path / "two")] == pytest.approx([x[1] for x in curve(tmp_path / "one")], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    monkeypatch.setenv("CURATION_TEST_DIE_AT", str(tmp_path / "died"))
+    one = trained(root, tmp_path / "one")
+    from curation.engine import train_workers
+
+    job = job_of(str(root), str(out), settings(workers=2, checkpoint_every=4))
+    train_workers(dies_once, {"job": job.__dict__, "mark": str(tmp_path / "died")}, 2, gpu=False)
+    assert (tmp_path / "died").exists()
+    saved = checkpoint.latest(Store(str(out)))
+    assert saved and saved.step == 12
+    assert close(one, {part: saved.tensors(part) for part in ("model", "ema")} | {"optimizer": {}})
+
+
+def dies_once(given: dict[str, Any]) -> None:
+    """A worker that is gone, without a word, when the first checkpoint is there."""
+    from curation.trainer import train as module
+    from curation.trainer.loop import Trainer
+    from curation.trainer.parallel import rank_and_world
+
+    mark, update = Path(given["mark"]), Trainer.update
+
+    def fatal(self: Trainer, batches: list[Any]) -> float:
+        if self.step == 6 and rank_and_world()[0] == 1 and not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return update(self, batches)
+
+    Trainer.update = fatal  # type: ignore[method-assign]
+    module.work(given["job"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"checkpoint_activations": "true"},
+        {"precision": "bf16"},
+        {"model": "UNet"},
+        {"positions": "rope"},
+        {"objective": "ddpm", "prediction": "v", "schedule": "cosine", "min_snr": 5},
+        {"prediction": "x"},
+        {"timesteps": "loss-aware"},
+        {"tokens": 32, "decay": "cosine", "clip": "null"},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_what_can_be_chosen_trains(tmp_path: Path, options: dict[str, Any]) -> None:
+    parts = trained(shards(tmp_path / "shards"), tmp_path / "out", **options)
+    losses = [x[1] for x in curve(tmp_path / "out")]
+    assert len(losses) == 12 and all(np.isfinite(losses))
+    assert any(not torch.equal(parts["model"][n], parts["ema"][n]) for n in parts["model"])
+
+
+def test_checkpointed_activations_change_nothing(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards")
+    plain = trained(root, tmp_path / "a")
+    assert equal(plain, trained(root, tmp_path / "b", checkpoint_activations="true"))
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    """The same few latents over and over: the loss falls well below that of predicting nothing."""
+    trained(shards(tmp_path / "shards", 8), tmp_path / "out", steps=300, lr=0.003, log_every=50)
+    losses = [x[1] for x in curve(tmp_path / "out")]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_only_the_last_checkpoints_stay(tmp_path: Path) -> None:
+    trained(shards(tmp_path / "shards"), tmp_path / "out", checkpoint_every=2, keep=2)
+    assert checkpoint.steps(Store(str(tmp_path / "out"))) == [10, 12]
+    assert len(list((tmp_path / "out" / "checkpoints").iterdir())) == 2
+
+
+def test_tensorboard_shows_the_loss(tmp_path: Path) -> None:
+    trained(shards(tmp_path / "shards"), tmp_path / "out")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, 13))
+
+
+def test_an_image_model_becomes_one_of_video(tmp_path: Path) -> None:
+    trained(shards(tmp_path / "shards"), tmp_path / "image")
+    clips = "1x32x32"
+    root = folder(tmp_path / "clips", "webdataset", [(clips, samples(16, bucket=clips))], null_text=NULL)
+    job = settings(init=str(tmp_path / "image"), patch_frames=2, steps=1)
+    train(str(root), str(tmp_path / "video"), job)
+    saved = checkpoint.latest(Store(str(tmp_path / "video")))
+    assert saved and saved.tensors("ema")["patch.weight"].shape[1] == 2 * 4 * 4
+
+
+# --- refusals
+
+
+def test_shards_that_do_not_match_are_refused_and_nothing_is_overwritten(tmp_path: Path) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    trained(root, out)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    index = json.loads((root / "index.json").read_text())
+    other = shards(tmp_path / "other", vae=index["vae"] | {"sha256": "ab" * 32})
+    with pytest.raises(
+        CurationError, match=r"trained on latents of the vae model test, these shards are of test \(abab"
+    ):
+        trained(other, out, steps=20)
+    with pytest.raises(CurationError, match="a training with model = DiT-tiny/2, this one has DiT-tiny/1"):
+        trained(root, out, model="DiT-tiny/1", steps=20)
+    with pytest.raises(CurationError, match="objective = flow, this one has ddpm"):
+        trained(root, out, objective="ddpm", steps=20)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_an_altered_checkpoint_is_refused(tmp_path: Path) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    trained(root, out)
+    file = out / "checkpoints" / "step-00000012" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CurationError, match=r"model\.safetensors is cut short or altered"):
+        trained(root, out, steps=20)
+
+
+def test_a_folder_without_its_state_is_no_checkpoint(tmp_path: Path) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    trained(root, out, checkpoint_every=6)
+    (out / "checkpoints" / "step-00000012" / "state.json").unlink()
+    assert checkpoint.find(str(out)).step == 6
+    with pytest.raises(CurationError, match="holds no checkpoint"):
+        checkpoint.find(str(tmp_path))
+
+
+def test_a_shard_cut_short_stops_with_its_name(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards")
+    tar = sorted(root.rglob("*.tar"))[0]
+    tar.write_bytes(tar.read_bytes()[:-512])
+    with pytest.raises(CurationError, match=r"00000\.tar has .* bytes, the index says .*: it is cut short or altered"):
+        trained(root, tmp_path / "out")
+
+
+def test_a_nan_latent_stops_with_its_id(tmp_path: Path) -> None:
+    members = samples(16, bucket=BUCKET)
+    members[3].mean[0, 0, 0, 0] = np.nan
+    root = folder(tmp_path / "shards", "webdataset", [(BUCKET, members)], null_text=NULL)
+    with pytest.raises(CurationError, match=f"the latents of {members[3].id} are NaN or infinite"):
+        trained(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("sets", "reason"),
+    [
+        (["train.model=DiT-huge"], r"--set train\.model: no model 'DiT-huge'; say UNet, or DiT-tiny"),
+        (["train.lrr=1"], r"--set train\.lrr: no such key 'lrr'; did you mean 'lr'\?"),
+        (["train.steps=0"], r"train\.steps: Input should be greater than or equal to 1 \(given: 0\)"),
+        (["train.min_snr=5"], "min_snr weighs ddpm's timesteps"),
+        (["steps=3"], r"--set steps=3: say train\.KEY=VALUE"),
+        (["train.objective=ddpm", "train.prediction=x"], "ddpm does not predict x"),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, sets: list[str], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        train(str(shards(tmp_path / "shards")), str(tmp_path / "out"), sets)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_key_of_the_manifest_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shards(tmp_path / "runs" / "photos" / "shards")
+    (tmp_path / "m.yaml").write_text("name: photos\nsource: {folder: x}\ntrain:\n  steps: 5\n  modle: DiT-S/2\n")
+    with pytest.raises(UsageError, match=r"m\.yaml:5: train\.modle: no such key 'modle'; did you mean 'model'\?"):
+        train("m.yaml", None, [])
+
+
+def test_a_manifest_that_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.yaml").write_text("name: photos\nsource: {folder: x}\n")
+    with pytest.raises(UsageError, match=r"holds no index\.json: `curate run m\.yaml` makes the shards first"):
+        train("m.yaml", None, [])
+    with pytest.raises(UsageError, match=r"nowhere is neither a manifest \(\.yaml\) nor a folder of shards"):
+        train("nowhere", None, [])
