@@ -130,6 +130,42 @@ def sample(
     typer.echo(paint(Request(prompt, n, seed, model, ema, out, fps, limit), settings))
 
 
+@app.command(name="eval")
+def evaluate(
+    model: ModelOption = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="DIR", help="pictures or shards; default the training's shards")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", metavar="FILE", help="one a line; default captions")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="samples")] = 1000,
+    features: Annotated[
+        str, typer.Option("--features", help="embedded, pixels8, open_clip:MODEL:WEIGHTS, inception:FILE")
+    ] = "embedded",
+    score: Annotated[str, typer.Option("--score", help="image-text model: embedded, open_clip:...")] = "embedded",
+    steps: StepsOption = 30,
+    guidance: GuidanceOption = 1.0,
+    sampler: SamplerOption = None,
+    rescale: RescaleOption = 0.0,
+    bucket: BucketOption = None,
+    seed: SeedOption = 0,
+    ema: EmaOption = True,
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="the report, JSON")] = "eval.json",
+) -> None:
+    """Measure a trained model: distances to a reference set, score of its prompts."""
+    from pathlib import Path
+
+    from curation.trainer import evaluate as evaluation
+    from curation.trainer.sample import Settings
+
+    settings = Settings(steps, sampler, guidance, rescale, bucket=bucket)  # type: ignore[arg-type]
+    asked = evaluation.Evaluation(model, reference, prompts, n, seed, ema, features, score)
+    report = evaluation.evaluate(asked, settings)
+    typer.echo(evaluation.table(report))
+    typer.echo(f"{'report':<36} {evaluation.save(report, Path(out))}")
+
+
 @app.command()
 def stages(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None) -> None:
     """List the stages, or one stage's params, columns and model."""

@@ -196,6 +196,7 @@ def train_workers(
     A worker that dies has all of them started again; `work` goes on from its own checkpoints. Raises
     CurationError with the worker's own sentence, or Ray's when it gives up.
     """
+    os.environ.setdefault("RAY_TRAIN_ENABLE_CONSOLE_LOGGING", "0")
     engine = RayEngine(address, cpus=None if address else max(workers + 1, os.cpu_count() or 1))
     try:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -203,17 +204,39 @@ def train_workers(
 
         gpu = gpu and engine._ray.cluster_resources().get("GPU", 0) >= workers
         with tempfile.TemporaryDirectory(prefix="curate-train-") as folder:
+            failure = FailureConfig(max_failures=TRAIN_RESTARTS)
             trainer = TorchTrainer(
-                work,
+                _Told(work),
                 train_loop_config=job,
                 scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
-                run_config=RunConfig(
-                    name="train", storage_path=folder, failure_config=FailureConfig(max_failures=TRAIN_RESTARTS)
-                ),
+                run_config=RunConfig(name="train", storage_path=folder, failure_config=failure),
             )
             with _silent_start():
                 trainer.fit()
     except Exception as error:
-        raise CurationError(f"training stopped: {_short(error)}; run again to continue") from error
+        raise _sentence(error) from error
     finally:
         engine.close()
+
+
+class _Told:
+    """A worker's function, whose own errors are marked, so that the driver finds the sentence in Ray's report."""
+
+    def __init__(self, work: Callable[[dict[str, Any]], None]) -> None:
+        self.work = work
+
+    def __call__(self, job: dict[str, Any]) -> None:
+        try:
+            self.work(job)
+        except CurationError as error:
+            raise CurationError(f"{_MARK}{error}{_MARK}") from error
+
+
+_MARK = "\N{INVISIBLE SEPARATOR}"
+
+
+def _sentence(error: Exception) -> CurationError:
+    parts = str(error).split(_MARK)
+    if len(parts) > 1:
+        return CurationError(parts[1])
+    return CurationError(f"training stopped: {_short(error)}; run again to continue")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from helpers.shards import folder, samples
 from helpers.training import BUCKET, NULL, settings, shards, trained
 
+from curation.engine import train_workers
 from curation.errors import CurationError, UsageError
 from curation.storage import Store
 from curation.trainer import checkpoint
@@ -118,36 +120,43 @@ def test_two_workers_are_one(tmp_path: Path, parallel: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, out = shards(tmp_path / "shards"), tmp_path / "out"
-    monkeypatch.setenv("CURATION_TEST_DIE_AT", str(tmp_path / "died"))
+def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
+    root, out, mark = shards(tmp_path / "shards"), tmp_path / "out", tmp_path / "died"
     one = trained(root, tmp_path / "one")
-    from curation.engine import train_workers
+
+    def dies_once(job: dict[str, Any]) -> None:
+        """The second worker is gone without a word after six steps."""
+        from curation.trainer import train as module
+        from curation.trainer.loop import Trainer
+
+        update = Trainer.update
+
+        def fatal(self: Trainer, batches: list[Any]) -> float:
+            if self.step == 6 and self.rank == 1 and not mark.exists():
+                mark.touch()
+                os._exit(1)
+            return update(self, batches)
+
+        Trainer.update = fatal  # type: ignore[method-assign]
+        module.work(job)
 
     job = job_of(str(root), str(out), settings(workers=2, checkpoint_every=4))
-    train_workers(dies_once, {"job": job.__dict__, "mark": str(tmp_path / "died")}, 2, gpu=False)
-    assert (tmp_path / "died").exists()
+    train_workers(dies_once, asdict(job), 2, gpu=False)
     saved = checkpoint.latest(Store(str(out)))
-    assert saved and saved.step == 12
-    assert close(one, {part: saved.tensors(part) for part in ("model", "ema")} | {"optimizer": {}})
+    assert mark.exists() and saved and saved.step == 12
+    assert close(one, {part: saved.tensors(part) for part in ("model", "ema")})
+    assert [x[0] for x in curve(out)] == list(range(1, 13))
 
 
-def dies_once(given: dict[str, Any]) -> None:
-    """A worker that is gone, without a word, when the first checkpoint is there."""
-    from curation.trainer import train as module
-    from curation.trainer.loop import Trainer
-    from curation.trainer.parallel import rank_and_world
-
-    mark, update = Path(given["mark"]), Trainer.update
-
-    def fatal(self: Trainer, batches: list[Any]) -> float:
-        if self.step == 6 and rank_and_world()[0] == 1 and not mark.exists():
-            mark.touch()
-            os._exit(1)
-        return update(self, batches)
-
-    Trainer.update = fatal  # type: ignore[method-assign]
-    module.work(given["job"])
+@pytest.mark.slow
+def test_a_workers_own_sentence_is_what_one_reads(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards")
+    tar = sorted(root.rglob("*.tar"))[0]
+    tar.write_bytes(tar.read_bytes()[:-512])
+    with pytest.raises(
+        CurationError, match=r"^/.*00000\.tar has .* bytes, the index says .*: it is cut short or altered"
+    ):
+        train(str(root), str(tmp_path / "out"), settings(workers=2))
 
 
 @pytest.mark.parametrize(

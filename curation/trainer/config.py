@@ -35,6 +35,8 @@ class TrainConfig(BaseModel):
         "default", description="default: logit-normal for flow, uniform for ddpm"
     )
 
+    logit_normal: tuple[float, float] = Field((0.0, 1.0), description="mean and deviation of flow's timesteps, logits")
+
     seed: int = Field(0, ge=0)
     steps: int = Field(10_000, ge=1)
     batch: int = Field(64, ge=1, description="samples of a global batch, whatever the workers")
@@ -103,8 +105,8 @@ class TrainConfig(BaseModel):
         if self.objective == "ddpm":
             return Ddpm(self.schedule, "v" if self.prediction == "v" else "eps", self.min_snr)
         # loss-aware drawing brings its own distribution of t
-        spread = 1.0 if self.timesteps == "default" else 0.0
-        return RectifiedFlow(std=spread, prediction="x" if self.prediction == "x" else "v")
+        mean, std = self.logit_normal if self.timesteps == "default" else (0.0, 0.0)
+        return RectifiedFlow(mean, std, "x" if self.prediction == "x" else "v")
 
     def make_model(self, channels: int, text_dim: int) -> nn.Module:
         """The model with its first weights, the same for the same seed."""

@@ -1,7 +1,10 @@
 """What a training says: metrics.jsonl, TensorBoard, and a calm line every few seconds."""
 
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -20,7 +23,6 @@ class TrainLog:
 
     def __init__(self, out: Store, start: int, steps: int, console: Console) -> None:
         self.out, self.steps, self.console = out, steps, console
-        self.first, self.began = start, time.monotonic()
         self._said = 0.0
         self._lines = _lines_until(out, start)
         self._board = _board(out, start)
@@ -37,14 +39,7 @@ class TrainLog:
                 self._board.add_scalar(name, value, step)
         if time.monotonic() - self._said >= EVERY_S or step == self.steps:
             self._said = time.monotonic()
-            self.console.print(self.line(step, values), highlight=False)
-
-    def line(self, step: int, values: dict[str, Any]) -> str:
-        """`train   120 of 800 steps   512 samples/s   MFU 31.0 %   loss 0.4123   70 s left`."""
-        per_step = (time.monotonic() - self.began) / max(1, step - self.first)
-        left = f"   {per_step * (self.steps - step):,.0f} s left" if step < self.steps else ""
-        speed = f"{values['samples_per_s']:,.0f} samples/s   MFU {values['mfu']:.1%}"
-        return f"train   {step:,} of {self.steps:,} steps   {speed}   loss {values['loss']:.4f}{left}"
+            self.console.print(sentence({"step": step, **values}, self.steps), highlight=False)
 
     def checkpoint(self) -> None:
         """Metrics up to a checkpoint are kept with it."""
@@ -60,6 +55,36 @@ class TrainLog:
 
     def _save(self) -> None:
         self.out.write(METRICS, "".join(line + "\n" for line in self._lines).encode())
+
+
+def sentence(line: dict[str, Any], steps: int) -> str:
+    """`train   120 of 800 steps   512 samples/s   MFU 31.0%   loss 0.4123   70 s left`."""
+    step = line["step"]
+    left = f"   {line['seconds_per_step'] * (steps - step):,.0f} s left" if step < steps else ""
+    speed = f"{line['samples_per_s']:,.0f} samples/s   MFU {line['mfu']:.1%}"
+    return f"train   {step:,} of {steps:,} steps   {speed}   loss {line['loss']:.4f}{left}"
+
+
+@contextmanager
+def following(out: Store, steps: int, console: Console) -> Iterator[None]:
+    """Meanwhile, say what workers elsewhere write: the last line of metrics.jsonl, when there is a new one."""
+    ended, said = threading.Event(), ""
+
+    def follow() -> None:
+        nonlocal said
+        while not ended.wait(EVERY_S):
+            last = (out.read(METRICS).decode().splitlines() or [""])[-1] if out.exists(METRICS) else ""
+            if last != said and last.endswith("}"):
+                said = last
+                console.print(sentence(json.loads(last), steps), highlight=False)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _lines_until(out: Store, step: int) -> list[str]:

@@ -123,7 +123,7 @@ class Trainer:
             "vae": index["vae"],
             "text": index["text"],
             "null_text": index["null_text"],
-            "latents": index["config_hash"],
+            "shards": shards.store.root,
             "buckets": {bucket.name: bucket.samples for bucket in self.batches.schedule.buckets},
             "since_log": list(self.since_log),
             "losses": {key: getattr(self.losses, key).tolist() for key in LOSSES},
@@ -224,7 +224,7 @@ class Meter:
         self._reset()
 
     def _reset(self) -> None:
-        self.samples, self.flops, self.began = 0, 0.0, time.monotonic()
+        self.samples, self.flops, self.steps, self.began = 0, 0.0, 0, time.monotonic()
 
     def count(self, micro_batches: list[Batch]) -> None:
         bucket, size = micro_batches[0]["bucket"], micro_batches[0]["size"]
@@ -234,6 +234,7 @@ class Meter:
                 model: nn.Module = self.trainer.config.make_model(*self.trainer.sizes)
             self.work[bucket] = flops_per_sample(model, shape, self.trainer.sizes[1])
         self.samples += size
+        self.steps += 1
         self.flops += size * self.work[bucket]
 
     def read(self, norm: float) -> dict[str, Any]:
@@ -248,6 +249,7 @@ class Meter:
             "gradient_norm": norm,
             "lr": trainer.config.learning_rate(trainer.step - 1),
             "epoch": trainer.step / trainer.batches.schedule.epoch_steps,
+            "seconds_per_step": round(seconds / max(1, self.steps), 5),
             "samples_per_s": round(self.samples / seconds, 3),
             "mfu": round(self.flops / seconds / (self.peak * trainer.world), 5),
             "loss_by_t": [float(f"{value:.6g}") for value in trainer.losses.mean],

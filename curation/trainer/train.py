@@ -1,5 +1,6 @@
 """`curate train`: from a manifest or a folder of shards to checkpoints, alone or with workers on a Ray cluster."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from curation.shards.reader import Shards
 from curation.storage import Store
 from curation.trainer import checkpoint
 from curation.trainer.config import TrainConfig
+from curation.trainer.log import following
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,16 @@ def train(source: str, out: str | None, overrides: Sequence[str], address: str |
     Raises CurationError or UsageError with a sentence; Preempted after SIGTERM.
     """
     job = job_of(source, out, overrides)
-    workers = TrainConfig.model_validate(job.config).workers
-    if workers == 1:
+    config, shards = TrainConfig.model_validate(job.config), Shards(job.shards)
+    for line in head(config, shards, Store(job.out)):
+        console().print(line, highlight=False, soft_wrap=True)
+    if config.workers == 1:
         work(asdict(job))
     else:
         from curation.engine import train_workers
 
-        gpu = TrainConfig.model_validate(job.config).device != "cpu"
-        train_workers(work, asdict(job), workers, gpu, address)
+        with following(Store(job.out), config.steps, console()):
+            train_workers(work, asdict(job), config.workers, config.device != "cpu", address)
     console().print(f"\ncheckpoint {Store(job.out).uri(checkpoint.FOLDER)}", soft_wrap=True)
     return job.out
 
@@ -89,6 +93,31 @@ def _sentence(item: Any, name: str, lines: dict[yamlfile.Path, int]) -> str:
     return f"{place}: {item['msg'].removeprefix('Value error, ')} (given: {str(item.get('input'))[:80]})"
 
 
+def head(config: TrainConfig, shards: Shards, out: Store) -> list[str]:
+    """What will be trained on what, and where it begins; raises what a worker would, before any is started."""
+    import torch
+
+    from curation.trainer.data import Batches
+
+    batches, saved = Batches(shards, config, 0, config.workers), checkpoint.latest(out)
+    if saved:
+        refuse_other(saved, config, shards.index)
+    with torch.device("meta"):
+        model = config.make_model(shards.index["vae"]["channels"], shards.index["text"]["dimensions"])
+    count = sum(p.numel() for p in model.parameters())
+    size = f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
+    workers = f", {config.workers} workers" if config.workers > 1 else ""
+    lines = [f"model   {config.model}, {size} parameters, {config.objective}, {config.precision}{workers}"]
+    lines += [f"data    {line}" for line in batches.report()]
+    if saved:
+        lines.append(f"train   continues at step {saved.step:,} of {config.steps:,}")
+        before, now = saved.state["config"], config.model_dump(mode="json")
+        changed = [key for key in now if before.get(key) != now[key]]
+        if changed:
+            lines.append(f"train   changed since the checkpoint: {', '.join(changed)}")
+    return lines
+
+
 def work(job: dict[str, Any]) -> None:
     """One worker, in its own process when there are several."""
     import torch
@@ -100,35 +129,16 @@ def work(job: dict[str, Any]) -> None:
     config, out = TrainConfig.model_validate(job["config"]), Store(job["out"])
     rank, world = rank_and_world()
     if world > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // world))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
     batches = Batches(Shards(job["shards"]), config, rank, world)
     saved = checkpoint.latest(out)
-    if saved:
-        refuse_other(saved, config, batches.shards.index)
     first = None if saved or not config.init else first_weights(config, batches.shards.index)
     trainer = Trainer(batches, config, first)
     if saved:
+        refuse_other(saved, config, batches.shards.index)
         trainer.restore(saved)
-    if rank == 0:
-        for line in _head(trainer, saved):
-            console().print(line, highlight=False, soft_wrap=True)
     if trainer.step < config.steps:
         run(trainer, out)
-
-
-def _head(trainer: Any, saved: checkpoint.Checkpoint | None) -> list[str]:
-    config, count = trainer.config, sum(p.numel() for p in trainer.parameters.values())
-    size = f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
-    where = f"{trainer.world} workers on {trainer.device.type}" if trainer.world > 1 else str(trainer.device)
-    lines = [f"model   {config.model}, {size} parameters, {config.objective}, {config.precision}, {where}"]
-    lines += [f"data    {line}" for line in trainer.batches.report()]
-    if saved:
-        lines.append(f"train   continues at step {saved.step:,} of {config.steps:,}")
-        before, now = saved.state["config"], config.model_dump(mode="json")
-        changed = [key for key in now if before.get(key) != now[key]]
-        if changed:
-            lines.append(f"train   changed since the checkpoint: {', '.join(changed)}")
-    return lines
 
 
 def refuse_other(saved: checkpoint.Checkpoint, config: TrainConfig, index: dict[str, Any]) -> None:
