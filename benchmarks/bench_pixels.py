@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import Row, alternate, seconds
-from curation.decode import decode_image
+from curation.media.decode import decode_image
+from curation.media.standardize import Recipe, standardize
 from curation.pixels import Pixels
-from curation.standardize import Recipe, standardize
 
 SIDE = 256
 

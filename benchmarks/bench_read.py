@@ -22,7 +22,7 @@ from curation.shards import index
 from curation.shards.containers import CONTAINERS
 from curation.shards.reader import Shards
 from curation.shards.sample import FORMAT_VERSION, Sample
-from curation.storage import Store
+from curation.stores.storage import Store
 
 SIZES = {
     "144 KiB samples (16x48x48, full log-variance)": (48, True, 0),

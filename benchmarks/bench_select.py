@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation import chunkfile
 from curation.manifest import Manifest
 from curation.record import BASE_SCHEMA
-from curation.select import Gate, decide
-from curation.storage import Store
+from curation.scoring import chunkfile
+from curation.selection.select import Gate, decide
+from curation.stores.storage import Store
 
 STAGES = ["probe", "resolution", "quality", "phash", "similarity", "aesthetic", "safety"]
 PLANTED = {"bytes": 0.02, "pixels": 0.02, "phash": 0.03, "embedding": 0.02}

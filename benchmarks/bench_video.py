@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from curation import catalog
+from curation.media.sandbox import Limits
 from curation.record import Span
 from curation.run import run
-from curation.sandbox import Limits
 from curation.stage import run_guarded
 from curation.video.reader import VideoReader
 from curation.video.shots import METHODS, open_detector

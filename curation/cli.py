@@ -46,7 +46,7 @@ def run(
 @app.command()
 def plan(manifest: ManifestArgument, out: OutOption = None, overrides: SetOption = None) -> None:
     """Show the checked plan: stages, models, pools, rows, time, memory, disk. Runs nothing."""
-    from curation.estimate import show_plan
+    from curation.reporting.estimate import show_plan
 
     show_plan(manifest, out, overrides or ())
 
@@ -64,7 +64,7 @@ def why(
     directory: DirArgument, identity: Annotated[str, typer.Argument(metavar="ID", help="a record's id or source key")]
 ) -> None:
     """Tell one record's whole story: scores, gates, decision, duplicate, shard."""
-    from curation.why import tell
+    from curation.reporting.why import tell
 
     tell(directory, identity)
 
@@ -72,7 +72,7 @@ def why(
 @app.command()
 def report(directory: DirArgument) -> None:
     """Write report.html: the funnel, histograms, pictures near each threshold."""
-    from curation.report import write_report
+    from curation.reporting.report import write_report
 
     typer.echo(write_report(directory))
 
@@ -169,7 +169,7 @@ def evaluate(
 @app.command()
 def stages(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None) -> None:
     """List the stages, or one stage's params, columns and model."""
-    from curation.describe import list_stages, show_stage
+    from curation.reporting.describe import list_stages, show_stage
 
     show_stage(name) if name else list_stages()
 
@@ -177,7 +177,7 @@ def stages(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None)
 @app.command()
 def schema() -> None:
     """Print the manifest's JSON schema, for editors."""
-    from curation.describe import manifest_schema
+    from curation.reporting.describe import manifest_schema
 
     typer.echo(json.dumps(manifest_schema(), indent=2))
 

@@ -26,7 +26,7 @@ WAVE = 2048
 ACTOR_RESTARTS = 20
 TASK_RETRIES = 20
 TRAIN_RESTARTS = 3
-"""A dying worker is bounded here and, per chunk and record, by `curation.chunkfile.Attempt`."""
+"""A dying worker is bounded here and, per chunk and record, by `curation.scoring.chunkfile.Attempt`."""
 SPARE_CPUS = 0.5
 """Left free of actors, so that Ray's own tasks always find room (a full cluster hangs for ever)."""
 

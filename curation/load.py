@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from curation import yamlfile
 from curation.errors import UsageError
-from curation.location import name, parent, resolve
 from curation.manifest import Manifest
+from curation.stores.location import name, parent, resolve
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _absolute(manifest: Manifest, base: str) -> Manifest:
 
 
 def _read(path: str) -> str:
-    from curation.storage import Store
+    from curation.stores.storage import Store
 
     try:
         if "://" in path:

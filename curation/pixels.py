@@ -15,7 +15,7 @@ class Pixels:
     """A picture as every stage sees it: upright (EXIF applied), RGB over white, first frame.
 
     rgb    uint8 [H, W, 3]
-    info   what the decoder learnt: see `curation.decode.Info` (format, mode, original size, frames, hashes)
+    info   what the decoder learnt: see `curation.media.decode.Info` (format, mode, original size, frames, hashes)
     frames a clip's sampled frames in order, `rgb` being the middle one; empty for a picture
     pairs  a clip's sampled frames and the frames right after them, small: uint8 [H, W, 3] two by two
     """

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from contextlib import closing
 
-from curation import chunkfile, rundir
-from curation.encode_phase import encode_phase
+from curation import rundir
+from curation.encoding.encode_phase import encode_phase
 from curation.errors import NothingKept, UsageError
-from curation.estimate import check_room
-from curation.ledger import Ledger
 from curation.load import load
-from curation.lock import RunLock
 from curation.plan import make_plan
+from curation.reporting.estimate import check_room
+from curation.reporting.ledger import Ledger
+from curation.scoring import chunkfile
 from curation.session import Run, scored_rows
 from curation.sources.download import forget_failed
-from curation.storage import Store
+from curation.stores.lock import RunLock
+from curation.stores.storage import Store
 
 
 def run(

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from curation import chunkfile
 from curation.errors import UsageError
 from curation.load import Loaded, load
-from curation.location import resolve
 from curation.plan import Plan
-from curation.storage import Store
+from curation.scoring import chunkfile
+from curation.stores.location import resolve
+from curation.stores.storage import Store
 
 MANIFEST = "manifest.yaml"
 SELECTION = "selection.parquet"

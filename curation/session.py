@@ -9,17 +9,18 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import ids, rundir
+from curation import rundir
 from curation.errors import CurationError
-from curation.ledger import Ledger, funnel, stage_costs
-from curation.lock import RunLock
-from curation.pending import Pending
 from curation.plan import Plan, digest
 from curation.progress import PhaseProgress, console
-from curation.score import RunContext
-from curation.select import decide
+from curation.reporting.ledger import Ledger, funnel, stage_costs
+from curation.scoring import ids
+from curation.scoring.pending import Pending
+from curation.scoring.score import RunContext
+from curation.selection.select import decide
 from curation.sources import open_source
-from curation.storage import Store
+from curation.stores.lock import RunLock
+from curation.stores.storage import Store
 from curation.work import Pool, score_pools, task_item
 
 FAILED_CHUNKS = 3

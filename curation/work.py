@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from curation.chunkfile import ChunkTask
-from curation.encode import EncodeSettings, ShardEncoder
+from curation.encoding.encode import EncodeSettings, ShardEncoder
 from curation.errors import CurationError
-from curation.handover import from_block, to_block
 from curation.plan import Plan, PlannedStage
-from curation.score import ChunkScorer, RunContext
+from curation.scoring.chunkfile import ChunkTask
+from curation.scoring.handover import from_block, to_block
+from curation.scoring.score import ChunkScorer, RunContext
 from curation.sources.base import Chunk
 
 

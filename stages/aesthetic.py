@@ -4,7 +4,7 @@ import math
 
 import pyarrow as pa
 
-from curation import measures
+from curation.media import measures
 from curation.pixels import Pixels, mean
 from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
 

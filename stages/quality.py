@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from curation import measures
-from curation.borders import content_box
+from curation.media import measures
+from curation.media.borders import content_box
 from curation.pixels import Pixels, mean
 from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
 

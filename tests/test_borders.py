@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from curation.borders import content_box
+from curation.media.borders import content_box
 from curation.pixels import Pixels
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation.buckets import Bucket, choose, content, recipe, table, unencodable
+from curation.encoding.buckets import Bucket, choose, content, recipe, table, unencodable
 from curation.manifest import EncodeSection
 
 ASPECT = EncodeSection(size=256, buckets="aspect")

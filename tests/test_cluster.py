@@ -18,7 +18,7 @@ from helpers.corpus import write_corpus
 from moto.server import ThreadedMotoServer
 
 from curation.shards.reader import Shards
-from curation.storage import Store
+from curation.stores.storage import Store
 
 RECORDS = 24
 MANIFEST = """\

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.deal import deal_all, mend, shards_of
+from curation.encoding.deal import deal_all, mend, shards_of
 
 ids = st.sets(st.text("0123456789abcdef", min_size=4, max_size=4), max_size=60)
 samples = st.integers(1, 9)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 from skimage import data
 
-from curation.decode import Refused, decode_image
+from curation.media.decode import Refused, decode_image
 
 MOST = 50_000_000
 PHOTO = Image.fromarray(data.astronaut()).resize((96, 64))

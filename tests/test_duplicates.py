@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.duplicates import Dropped, best_first, equal, fallen_to, hashes_first
-from curation.neighbours import HammingNeighbours
+from curation.selection.duplicates import Dropped, best_first, equal, fallen_to, hashes_first
+from curation.selection.neighbours import HammingNeighbours
 
 HASHES = st.lists(st.integers(0, 2**10 - 1), min_size=1, max_size=40)
 

@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 from skimage import data
 
-from curation.encode import one_thread
+from curation.encoding.encode import one_thread
+from curation.encoding.jobs import member
+from curation.encoding.reconstruct import psnr_db
 from curation.errors import CurationError, NothingKept
-from curation.jobs import member
-from curation.ledger import Ledger
 from curation.models import open_model, registry
 from curation.models.torchvision_mend import mend
-from curation.reconstruct import psnr_db
+from curation.reporting.ledger import Ledger
 from curation.run import run
 from curation.shards.containers import container_of, open_shard
 from curation.shards.reader import Shards
 from curation.shards.sample import Sample
-from curation.storage import Store
+from curation.stores.storage import Store
 
 SCORE = """\
 name: encode

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.decode import FORMATS
+from curation.media.decode import FORMATS
+from curation.media.sandbox import DecodeError, Decoder, Limits
 from curation.pixels import Pixels
-from curation.sandbox import DecodeError, Decoder, Limits
 
 Outcome = Pixels | str
 OFF_THE_LIST = {"FLI", "HEIF", "PSD"}

@@ -7,11 +7,11 @@ from helpers.corpus import write_corpus
 
 from curation.inline import InlineEngine
 from curation.load import load
-from curation.pending import Pending
 from curation.plan import make_plan
-from curation.score import RunContext
+from curation.scoring.pending import Pending
+from curation.scoring.score import RunContext
 from curation.sources import open_source
-from curation.storage import Store
+from curation.stores.storage import Store
 from curation.work import Pool, ScoreWorker, task_item
 
 MANIFEST = """\

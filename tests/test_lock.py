@@ -14,13 +14,13 @@ from threading import Timer
 import pytest
 
 from curation.errors import CurationError
-from curation.lock import LOCK, RunLock, holder
-from curation.storage import Store
+from curation.stores.lock import LOCK, RunLock, holder
+from curation.stores.storage import Store
 
 HOLD = """
 import subprocess, sys, time
-from curation.lock import RunLock
-from curation.storage import Store
+from curation.stores.lock import RunLock
+from curation.stores.storage import Store
 with RunLock(Store(sys.argv[1])):
     child = subprocess.Popen(["sleep", "60"]) if len(sys.argv) > 2 else None
     print(child.pid if child else 0, flush=True)

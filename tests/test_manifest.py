@@ -6,9 +6,9 @@ import jsonschema
 import pytest
 
 from curation import yamlfile
-from curation.describe import manifest_schema
 from curation.errors import UsageError
 from curation.load import Loaded, load
+from curation.reporting.describe import manifest_schema
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 GOOD = """\

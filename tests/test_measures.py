@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage import data
 
-from curation import measures
+from curation.media import measures
 from curation.pixels import Pixels
 
 PHOTOS = {name: Image.fromarray(getattr(data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")}

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import neighbours
-from curation.clusters import Clusters
 from curation.errors import UsageError
-from curation.neighbours import CosineNeighbours, HammingNeighbours, Pairs, cheapest_bands, cut
+from curation.selection import neighbours
+from curation.selection.clusters import Clusters
+from curation.selection.neighbours import CosineNeighbours, HammingNeighbours, Pairs, cheapest_bands, cut
 
 
 def found(blocks) -> dict[tuple[int, int], float]:  # type: ignore[no-untyped-def]

@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 from webserver import Web, serve
 
 from curation.errors import CurationError
-from curation.net import Guard, _tls, get, opted_out, refusal
 from curation.sources.fetch import fetch
+from curation.stores.net import Guard, _tls, get, opted_out, refusal
 
 OPEN = Guard(max_bytes=1000, private_addresses=True, timeout_s=5)
 
@@ -134,7 +134,9 @@ def test_redirects_are_followed_and_every_address_on_the_way_is_checked(
 ) -> None:
     assert get(web.url("/redirect/a.jpg"), OPEN) == b"picture"
     # 127.0.0.1 plays a public server here: it is let through, and redirects to another loopback address.
-    monkeypatch.setattr("curation.net.refusal", lambda address: None if address == "127.0.0.1" else refusal(address))
+    monkeypatch.setattr(
+        "curation.stores.net.refusal", lambda address: None if address == "127.0.0.1" else refusal(address)
+    )
     inside = f"/redirect/http://127.0.0.2:{web.server_port}/a.jpg"
     with pytest.raises(CurationError, match=r"127.0.0.2 is not a public address"):
         get(web.url(inside), Guard(max_bytes=1000), retries=0)
@@ -154,7 +156,7 @@ def test_a_name_that_resolves_anew_gains_nothing(web: Web, monkeypatch: pytest.M
         raise ConnectionRefusedError("no network in tests")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setattr("curation.net._Socket.connect", connect)
+    monkeypatch.setattr("curation.stores.net._Socket.connect", connect)
     with pytest.raises(CurationError):
         get("http://rebinding.example/a.jpg", Guard(max_bytes=1000), retries=0)
     assert connected == [("93.184.216.34", 80)]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 from skimage import data
 
-from curation.decode import decode_image
+from curation.media.decode import decode_image
 from curation.pixels import Pixels
 from curation.stage import Params, run_guarded
 from stages.phash import PHash, phash

@@ -14,7 +14,7 @@ from helpers.corpus import write_corpus
 from PIL import Image
 
 from curation.errors import CurationError, UsageError
-from curation.report import SIDE, THUMBNAILS, write_report
+from curation.reporting.report import SIDE, THUMBNAILS, write_report
 from curation.run import run
 
 HOSTILE = ['<script>alert("1")</script>', '"><img src=x onerror=alert(2)>', "a\x00b\u202ec </bdi></table>"]

@@ -7,7 +7,7 @@ import pytest
 from helpers.corpus import write_corpus
 
 from curation.errors import CurationError, NothingKept
-from curation.ledger import Ledger
+from curation.reporting.ledger import Ledger
 from curation.run import reselect, run
 
 RECORDS = 20

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from curation.decode import decode_image
-from curation.sandbox import DecodeError, Decoder, Limits
-from curation.standardize import Recipe, standardize
+from curation.media.decode import decode_image
+from curation.media.sandbox import DecodeError, Decoder, Limits
+from curation.media.standardize import Recipe, standardize
 
 EVIL_WORKER = """
 import os, pathlib, signal, sys, time
-from curation import decode_worker
+from curation.media import decode_worker
 
 honest = decode_worker.answer
 
@@ -200,7 +200,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path, busy: bool) -> None:
     (tmp_path / "worker.py").write_text(EVIL_WORKER)
     program = f"""
 import sys
-from curation.sandbox import Decoder, Limits
+from curation.media.sandbox import Decoder, Limits
 decoder = Decoder(Limits(seconds=600), command=(sys.executable, {str(tmp_path / "worker.py")!r}))
 try:
     decoder.decode(b"")

@@ -8,12 +8,13 @@ from helpers.scores import write_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import rundir, table
+from curation import rundir
 from curation.errors import CurationError, UsageError
-from curation.fates import SCHEMA, error_class
 from curation.manifest import Manifest
-from curation.select import Gate, decide
-from curation.storage import Store
+from curation.selection import table
+from curation.selection.fates import SCHEMA, error_class
+from curation.selection.select import Gate, decide
+from curation.stores.storage import Store
 
 GATES: list[Gate] = [("a", None, None), ("b", None, None)]
 

@@ -11,7 +11,7 @@ from helpers.shards import same, samples
 
 from curation.errors import CurationError
 from curation.shards.containers import CONTAINERS, Container, container_of, open_shard
-from curation.storage import Store
+from curation.stores.storage import Store
 
 
 @pytest.fixture(params=["webdataset", "parquet"])

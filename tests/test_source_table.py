@@ -19,7 +19,7 @@ from curation.record import SourceRow
 from curation.sources import open_source, read_chunk
 from curation.sources.fetch import fetch
 from curation.sources.lines import MAX_LINE
-from curation.storage import Store
+from curation.stores.storage import Store
 
 MAX = 10**9
 

@@ -16,7 +16,7 @@ from curation.record import SourceRow
 from curation.sources import open_source, read_chunk
 from curation.sources.download import forget_failed
 from curation.sources.fetch import fetch
-from curation.storage import Store
+from curation.stores.storage import Store
 
 PICTURES = {f"/{i}.jpg": f"picture {i}".encode() * 100 for i in range(4)} | {"/b%20%C3%A9.png": b"\x89PNG odd"}
 

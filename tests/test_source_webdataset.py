@@ -16,7 +16,7 @@ from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources import open_source, read_chunk
 from curation.sources.fetch import fetch
-from curation.storage import Store
+from curation.stores.storage import Store
 
 Members = list[tuple[str, bytes]]
 

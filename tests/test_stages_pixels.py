@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from curation.decode import decode_image
+from curation.media.decode import decode_image
 from curation.pixels import Pixels
 from curation.stage import Column, Failure, Params, Stage, run_guarded
 from stages.probe import Probe

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from curation.standardize import FILTERS, Recipe, crop_box, standardize
+from curation.media.standardize import FILTERS, Recipe, crop_box, standardize
 
 PHOTO = Image.fromarray(data.coffee())  # 600 x 400
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from curation.errors import CurationError
-from curation.location import name, parent, resolve
-from curation.storage import Entry, Store
+from curation.stores.location import name, parent, resolve
+from curation.stores.storage import Entry, Store
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -82,7 +82,7 @@ def test_a_killed_writer_leaves_the_old_file_and_a_temporary_that_is_hidden_and_
     store = Store(str(tmp_path))
     store.write("shards/00000.tar", b"old")
     code = (
-        "import os, signal, sys; from curation.storage import Store\n"
+        "import os, signal, sys; from curation.stores.storage import Store\n"
         "def fill(file): file.write(b'n' * 100); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
         "Store(sys.argv[1])._commit('shards/00000.tar', fill)"
     )

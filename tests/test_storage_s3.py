@@ -17,13 +17,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from curation.errors import CurationError
-from curation.location import locate
-from curation.lock import RunLock
 from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources import open_source, read_chunk
 from curation.sources.fetch import fetch
-from curation.storage import Entry, Store
+from curation.stores.location import locate
+from curation.stores.lock import RunLock
+from curation.stores.storage import Entry, Store
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from helpers.training import BUCKET, NULL, settings, shards, trained
 
 from curation.engine import train_workers
 from curation.errors import CurationError, UsageError
-from curation.storage import Store
+from curation.stores.storage import Store
 from curation.trainer import checkpoint
 from curation.trainer.train import job_of, train
 

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curation.decode import Refused
+from curation.media.decode import Refused
+from curation.media.sandbox import Limits
+from curation.media.standardize import Recipe
 from curation.record import Span
 from curation.run import run
-from curation.sandbox import Limits
-from curation.standardize import Recipe
 from curation.video.clips import ClipRules, pieces
 from curation.video.reader import VideoReader
 from curation.video.scan import scan

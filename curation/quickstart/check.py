@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow.dataset as ds
 from rich.table import Table
 
-from curation import chunkfile, rundir
+from curation import rundir
 from curation.errors import CurationError
 from curation.quickstart.defects import DEFECTS
-from curation.storage import Store
+from curation.scoring import chunkfile
+from curation.stores.storage import Store
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from curation.shards.parquet import write as write_parquet
 from curation.shards.sample import Sample
 from curation.shards.webdataset import TarShard
 from curation.shards.webdataset import write as write_tar
-from curation.storage import Store
+from curation.stores.storage import Store
 
 
 class ShardFile(Protocol):

@@ -5,7 +5,7 @@ from typing import Any
 
 from curation.errors import CurationError
 from curation.shards.sample import FORMAT_VERSION
-from curation.storage import Store
+from curation.stores.storage import Store
 
 NAME = "index.json"
 REQUIRED = (

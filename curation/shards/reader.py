@@ -15,7 +15,7 @@ from curation.errors import CurationError
 from curation.shards import index as index_file
 from curation.shards.containers import ShardFile, bytes_of, container_of
 from curation.shards.sample import Halfs, Sample
-from curation.storage import Store
+from curation.stores.storage import Store
 
 RMS_RANGE = (0.5, 1.5)
 """Of the normalised latents: outside it, a wrong scaling factor is the usual cause."""

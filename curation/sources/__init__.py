@@ -6,11 +6,11 @@ Modules are imported by kind, late: a table of paths needs neither tar nor img2d
 from collections.abc import Iterator
 from importlib import import_module
 
-from curation.location import resolve
 from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources.base import Chunk, Source
-from curation.storage import Store
+from curation.stores.location import resolve
+from curation.stores.storage import Store
 
 _READERS = {
     "table": ("curation.sources.table", "read_table"),

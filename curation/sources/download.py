@@ -19,9 +19,9 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import xxhash
 
-from curation.location import explain
-from curation.net import AGENT, DISALLOWED, Guard, ascii_url, opener
-from curation.storage import Store
+from curation.stores.location import explain
+from curation.stores.net import AGENT, DISALLOWED, Guard, ascii_url, opener
+from curation.stores.storage import Store
 
 THREADS = 16
 FULL_DISK = 1 << 24

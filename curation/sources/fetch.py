@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
-from curation.location import WEB, explain, locate, resolve, scheme_of
 from curation.sources.files import file_info
+from curation.stores.location import WEB, explain, locate, resolve, scheme_of
 
 IN_RUN = "run:"
 """Begins a URI relative to the run directory, `run:_work/downloads/0.tar#offset=..`: a run can be moved."""
@@ -30,7 +30,7 @@ def fetch(
 
     uri        a path, a URL, `<file>#offset=N&size=N`, `<parquet>#row=N&column=C`, or `run:` before one
     max_bytes  larger media are refused, before reading where the size is known
-    private_addresses, timeout_s, retries  for http(s) URLs: see `curation.net`
+    private_addresses, timeout_s, retries  for http(s) URLs: see `curation.stores.net`
     run        the run directory, which a `run:` URI is relative to
 
     Raises CurationError with a sentence: missing, permission, too large, a refused address ...
@@ -48,7 +48,7 @@ def fetch(
     if span := _SPAN.fullmatch(uri):
         return _read(span[1], int(span[2]), int(span[3]), max_bytes)
     if scheme_of(uri) in WEB:
-        from curation.net import Guard, get
+        from curation.stores.net import Guard, get
 
         guard = Guard(max_bytes=max_bytes, private_addresses=private_addresses, timeout_s=timeout_s)
         return get(uri, guard, retries)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
-from curation.location import explain, locate, parent, resolve, scheme_of
+from curation.stores.location import explain, locate, parent, resolve, scheme_of
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 

@@ -14,7 +14,6 @@ import pyarrow.fs as pafs
 import xxhash
 
 from curation.errors import CurationError
-from curation.location import explain, locate, resolve
 from curation.record import SourceRow
 from curation.sources.base import Chunk
 from curation.sources.fetch import fetch
@@ -22,6 +21,7 @@ from curation.sources.files import file_info
 from curation.sources.rows import RowError, bounded, broken, clean, media_kind, row_key
 from curation.sources.samples import IMAGES, MAX_TEXT, VIDEOS, captions_in, json_object, text_of
 from curation.sources.table import fingerprint
+from curation.stores.location import explain, locate, resolve
 
 SIDECARS = ("txt", "json")
 

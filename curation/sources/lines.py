@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from curation.location import explain, locate
+from curation.stores.location import explain, locate
 
 MAX_LINE = 8 << 20
 """Longer lines are not read: they become rows with an error."""

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import xxhash
 
 from curation.errors import CurationError
-from curation.location import explain, locate, name, parent, resolve
 from curation.record import SourceRow
 from curation.sources.files import file_info
 from curation.sources.rows import (
@@ -26,6 +25,7 @@ from curation.sources.rows import (
     row_key,
     table_row,
 )
+from curation.stores.location import explain, locate, name, parent, resolve
 
 MAX_CURSORS = 4
 WINDOW_BATCHES = 8

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from curation.location import name, resolve
 from curation.record import SourceRow
+from curation.stores.location import name, resolve
 
 MAX_KEY = 1000
 MAX_VALUE = 8_000

@@ -10,7 +10,6 @@ from typing import Any
 import xxhash
 
 from curation.errors import UsageError
-from curation.location import name, parent, resolve
 from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources.base import Chunk
@@ -19,6 +18,7 @@ from curation.sources.lines import open_text, read_lines
 from curation.sources.parquet import open_parquet, parquet_chunks, read_parquet
 from curation.sources.rows import Columns, RowError
 from curation.sources.text import csv_rows, json_cells, read_text, text_chunks
+from curation.stores.location import name, parent, resolve
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 SAMPLE_BYTES = 1 << 18

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from curation.location import explain, locate, name
 from curation.sources.rows import MAX_KEY, clean
+from curation.stores.location import explain, locate, name
 
 BUFFER = 1 << 14
 MAX_HEADER = 1 << 20

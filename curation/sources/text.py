@@ -9,10 +9,10 @@ from typing import Any
 
 import xxhash
 
-from curation.location import name
 from curation.record import SourceRow
 from curation.sources.lines import MAX_LINE, Line, open_text, read_lines
 from curation.sources.rows import Columns, RowError, broken, table_row
+from curation.stores.location import name
 
 MAX_RECORD_LINES = 200
 """A quoted CSV field with more lines than this is taken for a quote that somebody forgot to close."""

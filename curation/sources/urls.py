@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from curation.errors import UsageError
-from curation.location import WEB, name, resolve, scheme_of
 from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources.base import Chunk
@@ -19,7 +18,8 @@ from curation.sources.fetch import IN_RUN
 from curation.sources.files import expand
 from curation.sources.rows import broken
 from curation.sources.table import Table, fingerprint, known_columns, open_table, read_table
-from curation.storage import Store
+from curation.stores.location import WEB, name, resolve, scheme_of
+from curation.stores.storage import Store
 
 URL_COLUMNS = ("url", "URL", "image_url")
 

@@ -13,13 +13,13 @@ from typing import Any
 import xxhash
 
 from curation.errors import UsageError
-from curation.location import name
 from curation.record import SourceRow
 from curation.sources.base import Chunk
 from curation.sources.files import expand, file_info
 from curation.sources.samples import Fields, sample_row
 from curation.sources.table import fingerprint
 from curation.sources.tar import Sample, open_archive, samples
+from curation.stores.location import name
 
 MAX_KEYS = 1_000_000
 """Keys remembered per archive to find members that are not adjacent, 8 bytes of hash each."""

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from curation.errors import CurationError
-from curation.storage import Store
+from curation.stores.storage import Store
 
 FORMAT_VERSION = 1
 FOLDER = "checkpoints"

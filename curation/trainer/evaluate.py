@@ -15,7 +15,7 @@ from curation.models import open_model
 from curation.pixels import Pixels
 from curation.shards.index import NAME as INDEX
 from curation.shards.reader import Shards
-from curation.storage import Store
+from curation.stores.storage import Store
 from curation.trainer import checkpoint, metrics
 from curation.trainer.features import Extractor, Pictures, extractor
 from curation.trainer.sample import Painter, Settings, newest

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from curation.storage import Store
+from curation.stores.storage import Store
 from curation.trainer.checkpoint import Tensors
 from curation.trainer.data import Batches
 from curation.trainer.pictures import grid, png

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from curation.storage import Store
+from curation.stores.storage import Store
 
 METRICS = "metrics.jsonl"
 EVERY_S = 5.0

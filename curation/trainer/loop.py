@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from curation.errors import Preempted
 from curation.progress import console
-from curation.storage import Store
+from curation.stores.storage import Store
 from curation.trainer import checkpoint
 from curation.trainer.checkpoint import Checkpoint, Tensors
 from curation.trainer.config import TrainConfig

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from curation import yamlfile
 from curation.errors import CurationError, UsageError
 from curation.load import line_of, load, suggest
-from curation.location import parent
 from curation.progress import console
 from curation.shards.index import NAME as INDEX
 from curation.shards.reader import Shards
-from curation.storage import Store
+from curation.stores.location import parent
+from curation.stores.storage import Store
 from curation.trainer import checkpoint
 from curation.trainer.config import TrainConfig
 from curation.trainer.log import following

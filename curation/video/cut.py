@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from curation.decode import Refused
-from curation.standardize import Recipe, standardize
+from curation.media.decode import Refused
+from curation.media.standardize import Recipe, standardize
 from curation.video.container import Video, frames, open_video, rgb_of
 
 

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
-from curation.location import WEB, locate, scheme_of
+from curation.media.sandbox import Decoder, Limits
+from curation.media.standardize import Recipe, Standardized
 from curation.pixels import Pixels
 from curation.record import Span
-from curation.sandbox import Decoder, Limits
-from curation.standardize import Recipe, Standardized
+from curation.stores.location import WEB, locate, scheme_of
 
 SAMPLED, LONGEST = 8, 640
 """Frames of a clip that stages look at, and their longer side in px at most."""

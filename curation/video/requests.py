@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.standardize import Recipe
+from curation.media.standardize import Recipe
 from curation.video.clips import ClipRules
 
 BEAT_S = 1.0

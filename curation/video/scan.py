@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from curation.decode import Refused
+from curation.media.decode import Refused
 from curation.video.clips import ClipRules, Piece, pieces
 from curation.video.container import Video, frames, open_video, rgb_of, upright_size
 from curation.video.shots import open_detector

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation import chunkfile
 from curation.record import BASE_SCHEMA
-from curation.storage import Store
+from curation.scoring import chunkfile
+from curation.stores.storage import Store
 
 TYPES = {
     "phash": pa.uint64(), "width": pa.int32(), "height": pa.int32(), "min_side": pa.int32(),

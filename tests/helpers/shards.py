@@ -10,7 +10,7 @@ import numpy as np
 from curation.shards import index
 from curation.shards.containers import CONTAINERS
 from curation.shards.sample import FORMAT_VERSION, Sample
-from curation.storage import Store
+from curation.stores.storage import Store
 
 VAE = "c0ffee" + "0" * 58
 

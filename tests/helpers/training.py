@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curation.storage import Store
+from curation.stores.storage import Store
 from curation.trainer.checkpoint import latest
 from curation.trainer.train import train
 from helpers.shards import folder, samples

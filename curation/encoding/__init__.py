@@ -1,0 +1,1 @@
+"""Kept records to buckets to latent shards."""

@@ -1,0 +1,110 @@
+"""Buckets: the few shapes that latents come in, and which of them a picture goes to."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log
+
+from curation.manifest import EncodeSection
+from curation.media.standardize import Recipe
+
+ASPECTS = (1 / 2, 9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9, 2.0)
+"""Width / height of the buckets of `buckets: aspect`."""
+MULTIPLE = 16
+"""Sides are multiples of it: 8 for the VAE, 2 for a DiT's patches."""
+
+
+@dataclass(frozen=True, order=True)
+class Bucket:
+    """Frames and pixels that all samples of a shard share."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        """`1x256x256`: frames x height x width."""
+        return f"{self.frames}x{self.height}x{self.width}"
+
+    @classmethod
+    def named(cls, name: str) -> "Bucket":
+        """The bucket of a name such as `1x256x256`."""
+        frames, height, width = (int(side) for side in name.split("x"))
+        return cls(frames, height, width)
+
+
+def table(encode: EncodeSection) -> tuple[Bucket, ...]:
+    """All buckets of a manifest."""
+    return _table(encode.size, encode.buckets)
+
+
+@lru_cache
+def _table(size: int, buckets: str | tuple[str, ...]) -> tuple[Bucket, ...]:
+    if buckets == "square":
+        return (Bucket(1, size, size),)
+    if buckets == "aspect":
+        sides = [(_round(size * aspect**0.5), _round(size / aspect**0.5)) for aspect in ASPECTS]
+        return tuple(sorted({Bucket(1, height, width) for width, height in sides}))
+    return tuple(sorted({_listed(text) for text in buckets}))
+
+
+def _round(side: float) -> int:
+    return max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)
+
+
+def _listed(text: str) -> Bucket:
+    """`320x192` as a manifest says it, width first."""
+    width, height = (int(side) for side in text.split("x"))
+    return Bucket(1, height, width)
+
+
+def content(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> tuple[int, int, int, int]:
+    """The part of a picture that is encoded, before it is cropped to its bucket: left, top, right, bottom."""
+    if encode.remove_letterbox and box and box[2] - box[0] >= 8 and box[3] - box[1] >= 8:
+        return (box[0], box[1], box[2], box[3])
+    return (0, 0, width, height)
+
+
+def length(seconds: float | None, encode: EncodeSection) -> int:
+    """Frames that a clip of so many seconds is encoded to: the longest of `encode.frames` that it fills.
+
+    1 for a picture; 0 for a clip shorter than all of them.
+    """
+    if seconds is None:
+        return 1
+    there = int(seconds * encode.fps + 1e-4)
+    return max((frames for frames in encode.frames if frames <= there), default=0)
+
+
+def choose(
+    width: int, height: int, box: list[int] | None, encode: EncodeSection, seconds: float | None = None
+) -> Bucket:
+    """The bucket whose aspect is nearest in ratio; of equals the larger. `seconds`: of a clip, None for a picture."""
+    left, top, right, bottom = content(width, height, box, encode)
+    aspect = (right - left) / (bottom - top)
+    shape = min(table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height))
+    return Bucket(length(seconds, encode), shape.height, shape.width)
+
+
+def _log_ratio(a: float, b: float) -> float:
+    return round(log(a / b), 9)
+
+
+def unencodable(
+    width: int, height: int, box: list[int] | None, encode: EncodeSection, seconds: float | None = None
+) -> str | None:
+    """Why a record cannot be encoded (too short, or only by enlarging it), None when it can."""
+    if not length(seconds, encode):
+        return f"shorter than {min(encode.frames)} frames at {encode.fps:g} fps"
+    if encode.upscale:
+        return None
+    bucket = choose(width, height, box, encode)
+    left, top, right, bottom = content(width, height, box, encode)
+    scale = max(bucket.width / (right - left), bucket.height / (bottom - top))
+    return f"smaller than its bucket {bucket.name}" if scale > 1 else None
+
+
+def recipe(width: int, height: int, box: list[int] | None, encode: EncodeSection) -> Recipe:
+    """How a picture becomes its bucket's pixels."""
+    bucket = choose(width, height, box, encode)
+    return Recipe(bucket.width, bucket.height, encode.crop, content(width, height, box, encode), encode.filter)

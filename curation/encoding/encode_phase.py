@@ -1,0 +1,112 @@
+"""The encode phase of a run: deal, encode what is not done, decide again where a record failed, publish."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from curation.encoding.encode import EncodeSettings
+from curation.encoding.jobs import WORK, ShardJob, buckets_of, deal_jobs, write_members
+from curation.encoding.publish import publish
+from curation.encoding.reconstruct import reconstruct
+from curation.media.sandbox import Limits
+from curation.plan import Plan
+from curation.progress import PhaseProgress
+from curation.scoring.score import RunContext
+from curation.session import Run
+from curation.shards.containers import CONTAINERS
+from curation.stores.storage import Store
+from curation.work import encode_pool
+
+
+def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
+    """Bring shards/ up to the decision; returns the decision with records that could not be encoded.
+
+    Every run, fresh or resumed, goes through the same rounds from a decision without failures, and a round's
+    failures are all those of its shards: so the end does not depend on where earlier runs were interrupted.
+    """
+    encode = run.plan.loaded.manifest.encode
+    assert encode
+    started = time.monotonic()
+    base = final = buckets_of(run.store, selection, encode)
+    failed: dict[str, str] = {}
+    rounds: list[ShardJob] = []
+    while True:
+        members = deal_jobs(run.plan, base, final)
+        jobs = list(members)
+        found = _round(run, members)
+        if not found:
+            break
+        rounds += jobs
+        failed |= found
+        selection = run.select(failed)
+        final = buckets_of(run.store, selection, encode)
+    publish(run.store, run.plan, jobs, rounds)
+    reconstruct(run.store, settings_of(run.plan, run.store), jobs)
+    samples = sum(job.samples for job in jobs)
+    seconds = round(time.monotonic() - started, 2)
+    run.phases["encode"] = {"seconds": seconds, "records": samples, "shards": len(jobs)}
+    return selection
+
+
+def _round(run: Run, members: dict[ShardJob, list[str]]) -> dict[str, str]:
+    """Make every shard that is not made yet; returns ids -> why they cannot be encoded.
+
+    First those whose outcome is not known at all: when one of them fails, bytes of the others are not needed.
+    """
+    for made in (False, True):
+        if todo := _unknown(run, members, made):
+            _encode(run, members, todo)
+        if found := failures(run.store, members):
+            return found
+    return {}
+
+
+def settings_of(plan: Plan, store: Store) -> EncodeSettings:
+    """What the workers of this plan share."""
+    manifest = plan.loaded.manifest
+    assert manifest.encode and plan.vae and plan.text
+    engine = manifest.engine
+    limits = Limits(engine.record_seconds, engine.max_pixels, engine.decode_memory_mb)
+    return EncodeSettings(
+        manifest.encode,
+        plan.vae,
+        plan.text,
+        RunContext.of(store, manifest.source),
+        limits,
+        manifest.encode.device,
+    )
+
+
+def _encode(run: Run, members: dict[ShardJob, list[str]], todo: Sequence[ShardJob]) -> None:
+    """Make the shards of `todo`; afterwards each has its report."""
+    write_members(run.store, todo, members)
+    with PhaseProgress("encode", sum(job.samples for job in todo), run.console) as progress:
+        pools = [encode_pool(settings_of(run.plan, run.store))]
+        for report in run.reports(pools, (job.as_item() for job in todo)):
+            progress.advance(report["samples"])
+
+
+def _unknown(run: Run, jobs: Iterable[ShardJob], made: bool) -> list[ShardJob]:
+    """The jobs whose outcome is not known; with `made`, also those that were only once found sound.
+
+    A report whose shard is gone counts for nothing.
+    """
+    encode = run.plan.loaded.manifest.encode
+    assert encode
+    suffix = CONTAINERS[encode.shards.format].suffix
+    there = {entry.name for folder in (WORK, "shards") for entry in run.store.list(folder)}
+
+    def known(job: ShardJob) -> bool:
+        placed = there & {job.staged(suffix), f"shards/{job.path(suffix)}"}
+        return (job.done in there and bool(placed)) or job.failed in there or (not made and job.sound in there)
+
+    return [job for job in jobs if not known(job)]
+
+
+def failures(store: Store, jobs: Iterable[ShardJob]) -> dict[str, str]:
+    """The records of failed shards that cannot be encoded -> the sentence why."""
+    there = {entry.name for entry in store.list(WORK)}
+    reports = [json.loads(store.read(job.failed)) for job in jobs if job.failed in there]
+    return {failure["id"]: failure["error"] for report in reports for failure in report["failures"]}

@@ -1,0 +1,106 @@
+"""What the index of shards/ says of how latents were made."""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import PIL
+
+from curation.encoding.jobs import WORK, encode_fingerprint
+from curation.models import ModelInfo, open_model
+from curation.plan import Plan
+from curation.shards.sample import FORMAT_VERSION
+from curation.stores.storage import Store
+
+FACTS = f"{WORK}/facts"
+
+
+def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
+    """The index: what a reader must know of the latents. `reports` hold each shard's entry and its sums."""
+    encode = plan.loaded.manifest.encode
+    assert encode and plan.vae and plan.text
+    vae, text = _vae(plan.vae, encode.vae, store), _text(plan.text, encode.text, store)
+    buckets = Counter[str]()
+    for report in reports:
+        buckets[report["shard"]["bucket"]] += report["shard"]["samples"]
+    return {
+        "format_version": FORMAT_VERSION,
+        "shards": [report["shard"] for report in reports],
+        "samples": buckets.total(),
+        "buckets": buckets,
+        "format": encode.shards.format,
+        "vae": vae,
+        "text": {key: text[key] for key in ("id", "spec", "sha256", "dimensions", "max_tokens")},
+        "null_text": text["null"],
+        "preprocessing": {
+            "resize": f"{encode.filter}, antialiased, one resize of the crop",
+            "library": f"pillow {PIL.__version__}",
+            "crop": encode.crop,
+            "remove_letterbox": encode.remove_letterbox,
+            "range": "[-1, 1]",
+        },
+        "config_hash": encode_fingerprint(plan),
+        "statistics": statistics([report["sums"] for report in reports], vae["latents_mean"], vae["latents_std"]),
+        "nan_count": sum(report["sums"]["nan"] for report in reports),
+    }
+
+
+def _vae(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
+    def look() -> dict[str, Any]:
+        vae = open_model("vae", spec)
+        return {
+            "id": info.id,
+            "sha256": info.sha256,
+            "dtype": "float32",
+            "channels": vae.channels,
+            "spatial_factor": vae.spatial_factor,
+            "temporal_factor": getattr(vae, "temporal_factor", 1),
+            "latents_mean": list(vae.latents_mean),
+            "latents_std": list(vae.latents_std),
+        }
+
+    return _remembered(store, "vae", info, look) | {"spec": spec}
+
+
+def _text(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
+    def look() -> dict[str, Any]:
+        text = open_model("text", spec)
+        null = np.asarray(text.tokens([""])[0], np.float16)
+        encoded = {"shape": list(null.shape), "fp16": base64.b64encode(null.tobytes()).decode()}
+        sizes = {"dimensions": text.dimensions, "max_tokens": text.max_tokens}
+        return {"id": info.id, "sha256": info.sha256, **sizes, "null": encoded}
+
+    return _remembered(store, "text", info, look) | {"spec": spec}
+
+
+def _remembered(store: Store, role: str, info: ModelInfo, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Facts that need the model loaded, kept in the run: a moved threshold then loads none."""
+    path = f"{FACTS}/{role}-{hashlib.sha256(f'{info.id} {info.sha256}'.encode()).hexdigest()[:16]}.json"
+    if not store.exists(path):
+        store.write(path, json.dumps(look(), sort_keys=True).encode())
+    facts: dict[str, Any] = json.loads(store.read(path))
+    return facts
+
+
+def statistics(sums: Sequence[Mapping[str, Any]], mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """Over all shards' sums: mean, standard deviation and RMS per channel of the raw latents.
+
+    normalized_rms is that of (z - mean) / std over all channels, from the VAE's own `mean` and `std`.
+    """
+    if not sums:
+        return {"mean": [], "std": [], "rms": [], "normalized_rms": 0.0}
+    values = sum(part["values"] for part in sums)
+    first = np.sum([part["sum"] for part in sums], axis=0) / values
+    second = np.sum([part["squares"] for part in sums], axis=0) / values
+    centre, scale = np.array(mean), np.array(std)
+    normalized = (second - 2 * centre * first + centre**2) / scale**2
+    return {
+        "mean": first.round(6).tolist(),
+        "std": np.sqrt(np.maximum(second - first**2, 0)).round(6).tolist(),
+        "rms": np.sqrt(second).round(6).tolist(),
+        "normalized_rms": round(float(np.sqrt(normalized.mean())), 6),
+    }

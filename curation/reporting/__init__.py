@@ -1,0 +1,1 @@
+"""What a person is told: the plan's cost, the ledger, one record's story, the report page."""

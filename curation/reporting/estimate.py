@@ -1,0 +1,128 @@
+"""`curate plan`: what a run would do and about what it would cost, from the manifest and a few reads."""
+
+import os
+import shutil
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from curation.errors import CurationError
+from curation.load import load
+from curation.plan import Plan, make_plan
+from curation.progress import console
+from curation.sources import open_source
+from curation.stores.storage import Store
+
+DECODE_MS = 12.0
+"""About one 1 MP JPEG, with its way to the decoder process and back."""
+SCORE_BYTES = 4_000
+"""About one row of scores/ with an embedding, compressed."""
+TEXT_BYTES = 12_000
+"""About one caption of 15 tokens at 384 x fp16."""
+
+
+def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
+    """Print the checked plan. Raises UsageError for anything that could not run."""
+    plan = make_plan(load(manifest, overrides))
+    store = Store(out or f"runs/{plan.loaded.manifest.name}")
+    records = count_records(plan, store)
+    screen = console()
+    screen.print(stage_table(plan))
+    cores = cpus()
+    from curation.engine import lay_out
+
+    layout = lay_out([cores], plan.loaded.manifest.engine.workers, len(plan.groups))
+    screen.print(
+        f"\npools    {len(plan.groups)} of {layout.workers} workers, {layout.cpus} CPU each, on {cores:g} CPUs here"
+    )
+    screen.print(f"memory   about {memory_mb(plan, layout.workers):,} MB for the workers")
+    if plan.vae and plan.text:
+        screen.print(f"encode   vae {plan.vae.id}   text {plan.text.id}")
+    if records is None:
+        screen.print("records  unknown before a full pass over the source")
+        return
+    seconds = records * (DECODE_MS + sum(stage.resources.milliseconds for stage in plan.stages)) / 1000 / layout.workers
+    screen.print(f"records  {records:,}   score in at most about {_duration(seconds)} when no gate stops any")
+    needed = disk_bytes(plan, records)
+    screen.print(f"disk     at most about {needed / 1e6:,.0f} MB under {store.root}")
+    check_disk(store, needed)
+
+
+def stage_table(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("stage", "reads", "writes", "keep", "when", "model", "ms"):
+        table.add_column(heading, overflow="fold")
+    for stage in plan.stages:
+        model = stage.model.id if stage.model else ""
+        cells = (
+            ", ".join(stage.factory.reads),
+            ", ".join(stage.factory.writes),
+            stage.keep or "",
+            stage.when or "",
+            model,
+        )
+        table.add_row(stage.name, *cells, f"{stage.resources.milliseconds:g}")
+    return table
+
+
+def count_records(plan: Plan, store: Store) -> int | None:
+    """How many records the sources have, None where that takes a full pass."""
+    total = 0
+    for section in plan.loaded.manifest.source:
+        count = open_source(section, plan.loaded.base, store.child("_work")).estimate()
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def cpus() -> float:
+    """CPUs that this process may use."""
+    return float(len(os.sched_getaffinity(0)))
+
+
+def memory_mb(plan: Plan, workers: int) -> int:
+    per_worker = 600 + sum(stage.resources.memory_mb for stage in plan.stages)
+    return workers * per_worker
+
+
+def disk_bytes(plan: Plan, records: int) -> int:
+    """An upper bound: every record kept, a mean and a log-variance of 16 channels in fp16 each."""
+    encode = plan.loaded.manifest.encode
+    size = records * SCORE_BYTES
+    if encode:
+        latent = 16 * (encode.size // 8) ** 2 * 2 * (2 if encode.logvar else 1)
+        size += records * (latent + TEXT_BYTES)
+    return size
+
+
+def check_room(store: Store, plan: Plan) -> None:
+    """Raise CurationError when what is still to be written does not fit a local disk."""
+    records = count_records(plan, store) if store.local else None
+    if records is not None:
+        check_disk(store, disk_bytes(plan, records) - sum(entry.size for entry in store.list()))
+
+
+def check_disk(store: Store, needed: int) -> None:
+    """Raise CurationError when a local disk has not the room; object stores are not asked."""
+    if store.local is None:
+        return
+    place = store.local
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise CurationError(
+            f"the run may need {needed / 1e9:.1f} GB under {store.root}, where {free / 1e9:.1f} GB are free; "
+            "give --out a roomier place"
+        )
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

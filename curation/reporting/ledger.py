@@ -1,0 +1,126 @@
+"""The account of a run: counts that must add up, the funnel, run.json."""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.table import Table
+
+from curation.errors import CurationError
+from curation.stores.storage import Store
+
+RUN = "run.json"
+_PACKAGES = ("curation", "ray", "pyarrow", "numpy", "pillow", "torch", "onnxruntime", "faiss-cpu")
+
+
+@dataclass
+class Ledger:
+    """What happened to every record, counted."""
+
+    sources_in: int
+    records_in: int
+    kept: int
+    dropped: dict[str, int]
+    quarantined: dict[str, int]
+    phases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, selection: pa.Table, sources_in: int) -> "Ledger":
+        """Count a selection; `dropped` and `quarantined` are keyed `stage: reason` and keep the funnel's order."""
+        counts: dict[str, Counter[str]] = {"dropped": Counter(), "quarantined": Counter()}
+        columns = [selection[name].to_pylist() for name in ("decision", "stage", "reason")]
+        for decision, stage, reason in zip(*columns, strict=True):
+            if decision != "kept":
+                counts[decision][f"{stage}: {reason}" if stage else str(reason)] += 1
+        kept = pc.sum(pc.equal(selection["decision"], "kept")).as_py() or 0
+        return cls(sources_in, selection.num_rows, kept, dict(counts["dropped"]), dict(counts["quarantined"]))
+
+    def check(self, scored: int, sources: int) -> None:
+        """Raise CurationError unless every record of the source is accounted for, once.
+
+        scored, sources  rows in scores/, and the rows of the source that they came from
+        """
+        lost = sum(self.dropped.values()) + sum(self.quarantined.values()) + self.kept
+        if not (self.records_in == lost == scored) or (self.sources_in != sources):
+            raise CurationError(
+                f"the account does not add up: the source has {self.sources_in} records, "
+                f"scores/ {scored} rows of {sources}, "
+                f"the selection "
+                f"{self.records_in} = {self.kept} kept + {sum(self.dropped.values())} dropped + "
+                f"{sum(self.quarantined.values())} quarantined. This is a fault of the program: please report it."
+            )
+
+    def write(self, store: Store, config_hash: str, engine: str) -> None:
+        """Commit run.json."""
+        report = {
+            "sources_in": self.sources_in,
+            "records_in": self.records_in,
+            "kept": self.kept,
+            "dropped": self.dropped,
+            "quarantined": self.quarantined,
+            "phases": self.phases,
+            "stages": self.stages,
+            "engine": engine,
+            "config_hash": config_hash,
+            "versions": versions(),
+        }
+        store.write(RUN, json.dumps(report, indent=1).encode())
+
+    def emptied_by(self) -> str:
+        """The reason that took most records, for a run that kept none."""
+        reasons = Counter(self.dropped) + Counter(self.quarantined)
+        if not reasons:
+            return "the source has no records"
+        reason, count = reasons.most_common(1)[0]
+        return f"most fell to '{reason}' ({count:,} of {self.records_in:,})"
+
+
+def funnel(ledger: Ledger, order: Sequence[str]) -> Table:
+    """The funnel as a table: after each stage, how many records are left; `order` lists the stages' names."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    table.add_column("")
+    table.add_column("records", justify="right")
+    table.add_column("left", justify="right")
+    left = ledger.records_in
+    table.add_row("source", f"{ledger.records_in:,}", f"{left:,}")
+    for reason, count in _in_order(ledger.quarantined, order):
+        left -= count
+        table.add_row(f"  quarantined  {reason}", f"-{count:,}", f"{left:,}")
+    for reason, count in _in_order(ledger.dropped, order):
+        left -= count
+        table.add_row(f"  dropped      {reason}", f"-{count:,}", f"{left:,}")
+    table.add_row("[bold]kept[/bold]", "", f"[bold]{ledger.kept:,}[/bold]")
+    return table
+
+
+def _in_order(counts: Mapping[str, int], order: Sequence[str]) -> list[tuple[str, int]]:
+    rank = {name: i for i, name in enumerate(order)}
+    return sorted(counts.items(), key=lambda pair: (rank.get(pair[0].split(":")[0], len(rank)), -pair[1], pair[0]))
+
+
+def stage_costs(reports: Sequence[Mapping[str, Any]], into: dict[str, dict[str, Any]]) -> None:
+    """Add chunk reports' seconds and rows per stage to `into`."""
+    for report in reports:
+        for name, seconds in report.get("seconds", {}).items():
+            cost = into.setdefault(name, {"seconds": 0.0, "records": 0})
+            cost["seconds"] = round(cost["seconds"] + seconds, 3)
+        for name, rows in report.get("computed", {}).items():
+            into.setdefault(name, {"seconds": 0.0, "records": 0})["records"] += rows
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the values depend on; packages that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

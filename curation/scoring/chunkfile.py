@@ -1,0 +1,102 @@
+"""How a chunk's scores are committed: one Parquet file, named by what it holds, and the marker of an attempt."""
+
+import io
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.plan import Plan, digest
+from curation.sources.base import Chunk
+from curation.stores.storage import Store
+
+SCORES = "scores"
+ATTEMPTS = "_work/attempts"
+_NAME = re.compile(r"^(\d{6,})-([0-9a-f]{16})\.parquet$")
+
+
+@dataclass(frozen=True)
+class ChunkTask:
+    """A chunk to score, with the file that an earlier manifest or source left for the same number."""
+
+    chunk: Chunk
+    base: str | None
+
+
+def name(chunk: Chunk, plan: Plan) -> str:
+    """`000012-<16 hex>.parquet`: changes when the rows or the values of any stage would."""
+    return f"{chunk.number:06d}-{digest([chunk.fingerprint, plan.score_fingerprint])}.parquet"
+
+
+def number_of(file: str) -> int | None:
+    """The chunk number of a file in scores/, None for a foreign file."""
+    match = _NAME.match(file)
+    return int(match.group(1)) if match else None
+
+
+def is_scores(path: str) -> bool:
+    """Whether a path below the run directory is a chunk file of scores/."""
+    return path.endswith(".parquet") and not path.rpartition("/")[2].startswith(("_", "."))
+
+
+def metadata(chunk: Chunk, plan: Plan) -> dict[str, Any]:
+    """What a later run needs in order to reuse cells: kept in the Parquet schema."""
+    return {
+        "rows": chunk.fingerprint,
+        "sources": chunk.rows,
+        "stages": {stage.name: stage.fingerprint for stage in plan.stages},
+    }
+
+
+def write(store: Store, file: str, table: pa.Table) -> None:
+    """Commit a chunk's table atomically; the same table gives the same bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=max(1, table.num_rows), write_statistics=False)
+    store.write(f"{SCORES}/{file}", buffer.getvalue())
+
+
+def read(store: Store, file: str, columns: list[str] | None = None) -> pa.Table:
+    """A chunk's table with its schema metadata."""
+    return pq.read_table(pa.BufferReader(store.read(f"{SCORES}/{file}")), columns=columns)
+
+
+def stored_metadata(table: pa.Table) -> dict[str, Any]:
+    raw = (table.schema.metadata or {}).get(b"curation", b"{}")
+    found: dict[str, Any] = json.loads(raw)
+    return found
+
+
+@dataclass
+class Attempt:
+    """Written before a chunk is worked on, removed with its commit: what died, a later attempt can see.
+
+    count  how often the chunk was begun
+    row    in careful mode, the row that was in work
+    deaths rows -> how often a worker died while that row was in work
+    """
+
+    count: int = 0
+    row: int | None = None
+    deaths: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, store: Store, chunk: Chunk) -> "Attempt":
+        """Read what earlier attempts left, count this one, and write it down."""
+        path = f"{ATTEMPTS}/{chunk.number:06d}.json"
+        attempt = cls(**json.loads(store.read(path))) if store.exists(path) else cls()
+        attempt.count += 1
+        if attempt.row is not None:
+            key = str(attempt.row)
+            attempt.deaths[key] = attempt.deaths.get(key, 0) + 1
+            attempt.row = None
+        attempt.save(store, chunk)
+        return attempt
+
+    def save(self, store: Store, chunk: Chunk) -> None:
+        store.write(f"{ATTEMPTS}/{chunk.number:06d}.json", json.dumps(asdict(self)).encode())
+
+    def end(self, store: Store, chunk: Chunk) -> None:
+        store.delete(f"{ATTEMPTS}/{chunk.number:06d}.json")

@@ -1,0 +1,1 @@
+"""The decision: from stored scores alone, no model, in seconds."""

@@ -1,0 +1,189 @@
+"""Pairs that are near each other: 64-bit hashes by Hamming distance, embeddings by cosine.
+
+Both searches take `rows`, positions in what they were made of, and yield blocks of pairs of places in `rows`.
+A pair may come twice. Memory is bounded by the block, not by the number of pairs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, pairwise
+from math import comb, log2
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.errors import UsageError
+from curation.selection.clusters import Clusters
+
+Ints = NDArray[np.int64]
+MAX_HAMMING = 16
+FLAT_ROWS = 20_000
+"""Up to here the join of all pairs of embeddings; beyond it k-means first."""
+_MARGIN = 1e-3
+"""A float32 product that misses the threshold by less is computed again, in float64."""
+_BLOCK = 1 << 22
+"""Numbers in one block of distances."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of places in `rows`, in any order; `distance` is in bits, or 1 - cosine rounded to 6 digits."""
+
+    left: Ints
+    right: Ints
+    distance: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HammingNeighbours:
+    """Exact search among hashes uint64 [N]. Raises UsageError beyond 16 bits, where near means nothing.
+
+    The 64 bits are cut into `threshold + k` bands: hashes within the threshold agree on at least k of them,
+    so sorting by every choice of k bands brings them side by side (multi-index hashing, Norouzi et al. 2012).
+    """
+
+    hashes: NDArray[np.uint64]
+    threshold: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= MAX_HAMMING:
+            raise UsageError(
+                f"a Hamming threshold lies between 0 and {MAX_HAMMING} of 64 bits, not at {self.threshold}"
+            )
+
+    def pairs(self, rows: Ints) -> Iterator[Pairs]:
+        hashes = self.hashes[rows]
+        agree = cheapest_bands(len(rows), self.threshold)
+        if agree == 0:
+            yield from self._every(hashes)
+            return
+        bands = cut(self.threshold + agree)
+        for choice in combinations(range(len(bands)), agree):
+            yield from self._agreeing(hashes, bands, choice)
+
+    def _every(self, hashes: NDArray[np.uint64]) -> Iterator[Pairs]:
+        step = max(1, _BLOCK // max(len(hashes), 1))
+        for start in range(0, len(hashes), step):
+            distance = np.bitwise_count(hashes[start : start + step, None] ^ hashes[None, start + 1 :])
+            left, right = np.nonzero(distance <= self.threshold)
+            upper = right >= left
+            left, right = left[upper], right[upper]
+            yield Pairs(left + start, right + start + 1, distance[left, right].astype(np.float64))
+
+    def _agreeing(self, hashes: NDArray[np.uint64], bands: list[np.uint64], choice: tuple[int, ...]) -> Iterator[Pairs]:
+        """Pairs that agree on the chosen bands; one that a choice before this one met is left out."""
+        keys = _key(hashes, [bands[i] for i in choice])
+        order = np.argsort(keys, kind="stable")
+        keys, sorted_hashes = keys[order], hashes[order]
+        earlier = [bands[i] for i in range(choice[-1]) if i not in choice]
+        at, step = np.arange(len(keys)), 1
+        while len(at := at[: np.searchsorted(at, len(keys) - step)]):
+            at = at[keys[at] == keys[at + step]]
+            differ = sorted_hashes[at] ^ sorted_hashes[at + step]
+            distance = np.bitwise_count(differ)
+            near = distance <= self.threshold
+            for mask in earlier:
+                near &= (differ & mask) != 0
+            if near.any():
+                left, right = order[at[near]], order[at[near] + step]
+                yield Pairs(left, right, distance[near].astype(np.float64))
+            step += 1
+
+
+def cheapest_bands(rows: int, threshold: int) -> int:
+    """How many bands to agree on, by the work expected for evenly spread hashes; 0: compare every pair."""
+    costs = {0: rows**2 / 2}
+    for agree in range(1, 6):
+        bits = 64 * agree / (threshold + agree)
+        tables = comb(threshold + agree, agree)
+        costs[agree] = tables * rows * (20 + 3 * log2(max(rows, 2)) + rows / 2**bits)
+    return min(costs, key=costs.__getitem__)
+
+
+def cut(count: int) -> list[np.uint64]:
+    """Masks of `count` bands that together cover 64 bits."""
+    edges = [round(64 * i / count) for i in range(count + 1)]
+    return [np.uint64((1 << high) - (1 << low)) for low, high in pairwise(edges)]
+
+
+def _key(hashes: NDArray[np.uint64], masks: list[np.uint64]) -> NDArray[np.unsignedinteger]:
+    """The masked bits side by side, in the smallest type: 16-bit keys are sorted by radix."""
+    key, width = np.zeros(len(hashes), np.uint64), 0
+    for mask in masks:
+        low = int(mask) & -int(mask)
+        key |= ((hashes & mask) >> np.uint64(low.bit_length() - 1)) << np.uint64(width)
+        width += int(mask).bit_count()
+    return key.astype(np.uint16 if width <= 16 else np.uint32 if width <= 32 else np.uint64)
+
+
+@dataclass(frozen=True)
+class CosineNeighbours:
+    """Search among embeddings, float16 or float32 [N, D] of any length but zero.
+
+    method  `flat` joins every pair, exactly; `clustered` compares a row with those of its nearest clusters
+            (curation.selection.clusters) and finds nearly all; `auto` is flat up to 20,000 rows
+    """
+
+    vectors: NDArray[np.floating]
+    threshold: float
+    method: str = "auto"
+    seed: int = 0
+
+    @cached_property
+    def clusters(self) -> Clusters | None:
+        few = FLAT_ROWS if self.method == "auto" else 1
+        flat = self.method == "flat" or len(self.vectors) <= few
+        return None if flat else Clusters.fit(self.vectors, self._inverse, self.threshold, self.seed)
+
+    @property
+    def recall(self) -> float:
+        """Share of planted pairs that the search finds; 1 where every pair is compared."""
+        return 1.0 if self.clusters is None else self.clusters.recall
+
+    def pairs(self, rows: Ints) -> Iterator[Pairs]:
+        if self.clusters is None:
+            places = np.arange(len(rows))
+            yield from self._compare(rows, places, places)
+            return
+        for queries, members in self.clusters.lists(rows):
+            yield from self._compare(rows, queries, members)
+
+    @cached_property
+    def _inverse(self) -> NDArray[np.float64]:
+        """1 / length of each vector."""
+        lengths = [
+            np.sqrt(np.einsum("nd,nd->n", block, block, dtype=np.float64))
+            for block in np.array_split(self.vectors, max(1, len(self.vectors) // 4096))
+        ]
+        return 1 / np.concatenate(lengths)
+
+    def _unit(self, rows: Ints) -> NDArray[np.float32]:
+        return self.vectors[rows].astype(np.float32) * self._inverse[rows, None].astype(np.float32)
+
+    def _compare(self, rows: Ints, queries: Ints, members: Ints) -> Iterator[Pairs]:
+        """Pairs of a query and a member, in blocks of both."""
+        for some in _blocks(members, 8192):
+            right = self._unit(rows[some])
+            for few in _blocks(queries, _BLOCK // 8192):
+                product = self._unit(rows[few]) @ right.T
+                i, j = np.nonzero(product >= self.threshold - _MARGIN)
+                left, other = few[i], some[j]
+                once = left < other if queries is members else left != other
+                yield self._exact(rows, left[once], other[once])
+
+    def _exact(self, rows: Ints, left: Ints, right: Ints) -> Pairs:
+        """The pairs whose cosine reaches the threshold, computed alike for every block and thread count."""
+        cosine = np.empty(len(left))
+        for some in _blocks(np.arange(len(left)), 4096):
+            a, b = rows[left[some]], rows[right[some]]
+            product = np.einsum("nd,nd->n", self.vectors[a], self.vectors[b], dtype=np.float64)
+            cosine[some] = product * (self._inverse[a] * self._inverse[b])
+        cosine = np.round(cosine, 6)
+        near = cosine >= self.threshold
+        return Pairs(left[near], right[near], np.round(1 - cosine[near], 6))
+
+
+def _blocks(places: Ints, size: int) -> Iterator[Ints]:
+    for start in range(0, len(places), size):
+        yield places[start : start + size]

@@ -1,0 +1,235 @@
+"""The decision: every record kept, dropped or quarantined, once, with its reason. Loads no model.
+
+A record meets, in this order: the gates of `score:`, and with each stage its errors; `select: keep`; what
+cannot be encoded; `duplicates`, in their order; `caps`; `sample`. The first that takes it is its reason.
+Nothing depends on the order of files or rows, nor on earlier decisions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+from curation.encoding.buckets import unencodable
+from curation.errors import CurationError, UsageError
+from curation.expression import Expression, parse
+from curation.manifest import CapSection, DuplicatesSection, Manifest
+from curation.selection.against import already_there
+from curation.selection.duplicates import Dropped, best_first, equal, hashes_first
+from curation.selection.fates import Fates
+from curation.selection.neighbours import CosineNeighbours, HammingNeighbours
+from curation.selection.table import COMPARED, Scores, codes_of
+from curation.stores.storage import Store
+
+Gate = tuple[str, str | None, str | None]
+Ints = NDArray[np.int64]
+Say = Callable[[str], None]
+DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "embedding": 0.95}
+_SIZE = ("width", "height", "content_box", "start_s", "end_s")
+
+
+def decide(
+    store: Store,
+    manifest: Manifest,
+    gates: Sequence[Gate],
+    failed: Mapping[str, str],
+    say: Say = lambda _: None,
+) -> pa.Table:
+    """Decide every record of scores/.
+
+    gates   (stage, keep, when) in the order of `score:`
+    failed  ids that could not be encoded -> the sentence why; they are quarantined, and nothing falls to them
+    say     told the recall of a search for near embeddings on planted pairs
+
+    Returns the rows of selection.parquet (`curation.selection.fates.SCHEMA`) sorted by id. Raises CurationError when a
+    row lacks the scores of a stage that it now reaches, UsageError for an unknown column.
+    """
+    scores = Scores(store, _columns(manifest, gates), optional=_SIZE)
+    fates = Fates(scores.rows)
+    _apply_gates(scores, fates, gates)
+    for i, text in enumerate(manifest.select.keep):
+        _apply(scores, fates, parse(text, f"select.keep.{i}"), "select", fates.alive())
+    _drop_small(scores, fates, manifest)
+    _quarantine_failed(scores, fates, failed)
+    for section in manifest.select.duplicates:
+        _drop_duplicates(_Duplicates(scores, section, manifest.seed, say), fates)
+    for cap in manifest.select.caps:
+        _drop_over_cap(scores, fates, cap)
+    if manifest.select.sample is not None:
+        _drop_outside_sample(scores, fates, manifest.select.sample, manifest.seed)
+    return fates.table(scores.ids)
+
+
+def _columns(manifest: Manifest, gates: Sequence[Gate]) -> set[str]:
+    """Everything the decision will read, so that the files are read once."""
+    texts = [text for _, keep, when in gates for text in (keep, when) if text] + list(manifest.select.keep)
+    names = {name for text in texts for name in parse(text).names} | {"error", "error_stage", "scored"}
+    for section in manifest.select.duplicates:
+        names |= {COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)}
+    for cap in manifest.select.caps:
+        names |= {cap.by, *(key.lstrip("-") for key in cap.prefer)}
+    return names
+
+
+def _apply_gates(scores: Scores, fates: Fates, gates: Sequence[Gate]) -> None:
+    """A stage's errors are met where it stands: a tighter gate before it hides them, as in a fresh run."""
+    stages = [stage for stage, _, _ in gates]
+    errors = np.flatnonzero(scores["error"].is_valid().to_numpy(zero_copy_only=False))
+    at = np.array(scores["error_stage"].take(pa.array(errors)).fill_null("source").to_pylist(), object)
+    for stage in dict.fromkeys(at):
+        if stage not in stages:
+            _quarantine(scores, fates, errors[at == stage], stage)
+    scored, missing = scores.scored(), {}
+    for stage, keep, when in gates:
+        _quarantine(scores, fates, errors[at == stage], stage)
+        rows = fates.alive()
+        if when:
+            condition = parse(when, f"condition of {stage}")
+            rows = rows[condition.evaluate(scores.columns(condition.names, rows))]
+        has_cells = scored[stage][rows] if stage in scored else np.zeros(len(rows), bool)
+        if not has_cells.all():
+            missing[stage] = int((~has_cells).sum())
+            fates.is_alive[rows[~has_cells]] = False
+        if keep:
+            _apply(scores, fates, parse(keep, f"gate of {stage}"), stage, rows[has_cells])
+    if missing:
+        raise CurationError(_missing(missing))
+
+
+def _missing(missing: Mapping[str, int]) -> str:
+    which = ", ".join(f"{count:,} by '{stage}'" for stage, count in missing.items())
+    return (
+        f"under these gates records reach stages that never scored them ({which}): "
+        f"`curate run` computes just the missing scores"
+    )
+
+
+def _quarantine(scores: Scores, fates: Fates, rows: Ints, stage: str) -> None:
+    rows = rows[fates.is_alive[rows]]
+    fates.quarantine(rows, stage, scores["error"].take(pa.array(rows)).to_pylist())
+
+
+def _apply(scores: Scores, fates: Fates, expression: Expression, stage: str, rows: Ints) -> None:
+    """Drop those of `rows` for which the expression is not true; a percentile in it is over `rows`."""
+    verdict = expression.explain(scores.columns(expression.names, rows))
+    for code, reason in enumerate(verdict.reasons):
+        at = np.flatnonzero(verdict.code == code)
+        fates.drop(rows[at], stage, reason, verdict.value[at], verdict.threshold[at])
+
+
+def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
+    """Clips too short for any bucket, and records that only a forbidden enlarging could bring to theirs."""
+    encode = manifest.encode
+    if encode is None or not {"width", "height"} <= scores.known:
+        return
+    rows = fates.alive()
+    taken = pa.array(rows)
+    width, height = (scores[name].take(taken).to_pylist() for name in ("width", "height"))
+    boxes = scores["content_box"].take(taken).to_pylist() if "content_box" in scores.known else [None] * len(rows)
+    starts, ends = (scores[name].take(taken).to_pylist() for name in ("start_s", "end_s"))
+    small: dict[str, list[int]] = {}
+    for row, w, h, box, start, end in zip(rows.tolist(), width, height, boxes, starts, ends, strict=True):
+        seconds = None if start is None else end - start
+        if w and h and (reason := unencodable(w, h, box, encode, seconds)):
+            small.setdefault(reason, []).append(row)
+    for reason, at in sorted(small.items()):
+        fates.drop(np.array(at), "encode", reason)
+
+
+def _quarantine_failed(scores: Scores, fates: Fates, failed: Mapping[str, str]) -> None:
+    """Before duplicates, so that the next best stays; after the percentiles, which they must not move."""
+    if not failed:
+        return
+    places = pc.index_in(pa.array(sorted(failed), pa.string()), value_set=scores.ids).drop_null().to_numpy()
+    rows = places[fates.is_alive[places]].astype(np.int64)
+    fates.quarantine(rows, "encode", [failed[identity] for identity in scores.ids.take(pa.array(rows)).to_pylist()])
+
+
+@dataclass(frozen=True)
+class _Duplicates:
+    """One section of `duplicates:`, ready to be applied."""
+
+    scores: Scores
+    section: DuplicatesSection
+    seed: int
+    say: Say
+
+    @property
+    def threshold(self) -> float:
+        given = self.section.threshold
+        return DEFAULT_THRESHOLD[self.section.on] if given is None else given
+
+    def value(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the ledger shows: bits, or the cosine."""
+        return np.round(1 - distance, 6) if self.section.on == "embedding" else distance
+
+    def within(self, rows: Ints) -> Dropped:
+        """Duplicates among `rows`."""
+        order = self.scores.ranked(self.section.prefer, rows)
+        if self.section.on == "embedding":
+            return self._embeddings(order)
+        column = self.scores[COMPARED[self.section.on]]
+        if self.section.on != "phash":
+            return equal(codes_of(column), order)
+        there = column.is_valid().to_numpy(zero_copy_only=False)
+        hashes = column.cast(pa.uint64()).fill_null(0).to_numpy(zero_copy_only=False)
+        return hashes_first(HammingNeighbours(hashes, int(self.threshold)).pairs, hashes, order[there[order]])
+
+    def _embeddings(self, order: Ints) -> Dropped:
+        rows, vectors = self.scores.embeddings(np.sort(order))
+        near = CosineNeighbours(vectors, self.threshold, self.section.method, self.seed)
+        has_vector = np.full(self.scores.rows, -1, np.int64)
+        has_vector[rows] = np.arange(len(rows))
+        found = best_first(near.pairs, has_vector[order][has_vector[order] >= 0])
+        how = "all pairs" if near.clusters is None else f"{near.clusters.count:,} clusters"
+        self.say(
+            f"near embeddings: {len(found.rows):,} of {len(rows):,} records fall to a better one "
+            f"({how} compared, {near.recall:.1%} of planted pairs found)"
+        )
+        return Dropped(rows[found.rows], rows[found.kept], found.distance)
+
+
+def _drop_duplicates(duplicates: _Duplicates, fates: Fates) -> None:
+    section, threshold = duplicates.section, duplicates.threshold
+    for other in section.against:
+        rows, distance = already_there(
+            duplicates.scores, fates.alive(), section, threshold, duplicates.seed, Store(other)
+        )
+        fates.drop(rows, "duplicates", f"{section.on}: already in {other}", duplicates.value(distance), threshold)
+    found = duplicates.within(fates.alive())
+    fates.drop_duplicates(found.rows, found.kept, section.on, duplicates.value(found.distance), threshold)
+
+
+def _drop_over_cap(scores: Scores, fates: Fates, cap: CapSection) -> None:
+    """Of the records that share a value only the best stay; those without one share its absence."""
+    order = scores.ranked(cap.prefer, fates.alive())
+    codes = codes_of(scores[cap.by])
+    grouped = order[np.argsort(codes[order], kind="stable")]
+    starts = np.flatnonzero(np.diff(codes[grouped], prepend=-2))
+    place = np.arange(len(grouped)) - np.repeat(starts, np.diff(starts, append=len(grouped))) + 1
+    over = place > cap.most
+    fates.drop(grouped[over], "caps", f"{cap.by}: more than {cap.most}", place[over].astype(np.float64), cap.most)
+
+
+def _drop_outside_sample(scores: Scores, fates: Fates, sample: float, seed: int) -> None:
+    """Keep the records with the smallest hash of seed and id: more records in the corpus move few others.
+
+    A whole number keeps so many, a fraction keeps each record whose hash, in [0, 1), lies below it.
+    """
+    if sample <= 0 or (isinstance(sample, float) and sample > 1):
+        raise UsageError(f"select.sample is a number of records or a share up to 1, not {sample}")
+    rows = fates.alive()
+    draws = (
+        xxhash.xxh3_64_intdigest(f"{seed}:{identity}".encode())
+        for identity in scores.ids.take(pa.array(rows)).to_pylist()
+    )
+    draw = np.fromiter(draws, np.uint64, len(rows)) / 2.0**64
+    threshold = sample
+    if isinstance(sample, int):
+        threshold = 1.0 if sample >= len(rows) else float(np.sort(draw)[sample])
+    out = draw >= threshold
+    fates.drop(rows[out], "sample", f"not in the sample of {sample}", draw[out], threshold)

@@ -1,0 +1,228 @@
+"""Columns of a whole run's scores, in the order of the ids: what a decision looks at."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from curation.errors import CurationError, UsageError
+from curation.load import suggest
+from curation.predicates import as_array, as_kind, extra_texts, kind_of
+from curation.scoring import chunkfile
+from curation.stores.storage import Store
+
+REPEATS = "caption_repeats"
+"""Derived here: how many records of the corpus share the main caption, case and blanks aside."""
+COMPARED = {"bytes": "sha256", "pixels": "pixel_sha256", "phash": "phash", "embedding": "embedding"}
+"""What `duplicates: {on: ...}` compares."""
+IN_MEMORY = 1 << 29
+"""Embeddings of more bytes than this are laid out in a temporary file."""
+
+_DERIVED_FROM = {REPEATS: "caption"}
+_THREADS = 8
+
+
+class Scores:
+    """The named columns of scores/, read in one pass; row i has the i-th id, however the files are cut.
+
+    Raises UsageError for a column that no file has, CurationError where an id stands twice.
+    """
+
+    def __init__(self, store: Store, names: Iterable[str], optional: Iterable[str] = ()) -> None:
+        """Columns in `optional` may be missing from every file; `known` then lacks them."""
+        self.store = store
+        listed = (entry.name for entry in store.list(chunkfile.SCORES))
+        self._files = [name for name in listed if chunkfile.is_scores(name)]
+        if not self._files:
+            raise UsageError(f"{store.root} holds no scores yet: `curate run` makes them")
+        self.known: set[str] = set()
+        names = set(names) | {"id"}
+        self._table = self._read(sorted({_stored(name) for name in names | set(optional)} - {"embedding"}))
+        self.rows = self._table.num_rows
+        self._check(names)
+        self._order = pc.sort_indices(self._table["id"]).to_numpy()
+        self._columns: dict[str, pa.Array] = {}
+        self._orders: dict[tuple[str, ...], NDArray[np.int64]] = {}
+        self.ids = self["id"]
+        self._check_ids()
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        with ThreadPoolExecutor(_THREADS) as readers:
+            tables = list(readers.map(lambda name: self._file(name, columns), self._files))
+        try:
+            return pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise CurationError(f"the files of {self.store.root}/scores do not fit together: {error}") from error
+
+    def _file(self, name: str, columns: list[str]) -> pa.Table:
+        with self.store.open(name) as file:
+            try:
+                parquet = pq.ParquetFile(file, read_dictionary=["error_stage", "scored.list.element"])
+                there = set(parquet.schema_arrow.names)
+                self.known |= there
+                return parquet.read([column for column in columns if column in there], use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise CurationError(f"{self.store.uri(name)} cannot be read as scores: {error}") from error
+
+    def _check(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            if _stored(name) not in self.known:
+                known = sorted(self.known | {REPEATS})
+                raise UsageError(
+                    f"the scores have no column '{name}'{suggest(name, known)}; there are: {', '.join(known)}"
+                )
+
+    def _check_ids(self) -> None:
+        if self.ids.null_count or (twice := _equal_to_next(self.ids)).any():
+            which = "none" if self.ids.null_count else f"{self.ids[int(np.argmax(twice))]} twice"
+            raise CurationError(f"among the ids of {self.store.root}/scores is {which}: no run writes that")
+
+    def __getitem__(self, name: str) -> pa.Array:
+        """A column by its name in expressions; `extra.NAME` as text."""
+        if name not in self._columns:
+            column = as_array(self._table[_stored(name)])
+            if name.startswith("extra."):
+                objects = (json.loads(text) if text else {} for text in column.to_pylist())
+                column = extra_texts(item.get(name.removeprefix("extra.")) for item in objects)
+            self._columns[name] = (caption_repeats(column) if name == REPEATS else column).take(self._order)
+        return self._columns[name]
+
+    def columns(self, names: Iterable[str], rows: NDArray[np.int64]) -> Mapping[str, pa.Array]:
+        """Some rows of some columns, for an expression."""
+        taken = pa.array(rows)
+        return {name: self[name].take(taken) for name in names}
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A column as float64, NaN where it is null; UsageError where it holds no numbers."""
+        column = self[name]
+        if kind_of(column.type) not in ("number", "flag", "null") and not name.startswith("extra."):
+            raise UsageError(f"records cannot be ordered by '{name}': its values are {column.type}, not numbers")
+        return as_kind(column, "number").to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    def ranked(self, prefer: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`rows` from best to worst: by the columns of `prefer`, `-column` where less is better, then by
+        width x height where they are known, then by id. A null is worst."""
+        keys = tuple(prefer)
+        if keys not in self._orders:
+            columns = [-self.numbers(key) if key[0] != "-" else self.numbers(key[1:]) for key in reversed(keys)]
+            if {"width", "height"} <= self.known:
+                columns.insert(0, -self.numbers("width") * self.numbers("height"))
+            self._orders[keys] = np.lexsort(columns) if columns else np.arange(self.rows)
+        wanted = np.zeros(self.rows, bool)
+        wanted[rows] = True
+        return self._orders[keys][wanted[self._orders[keys]]]
+
+    def scored(self) -> dict[str, NDArray[np.bool_]]:
+        """stage -> bool [rows], whether the row has its cells."""
+        column = self._table["scored"]
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+        rows = np.repeat(np.arange(self.rows, dtype=np.int32), lengths)
+        place = np.empty(self.rows, np.int32)
+        place[self._order] = np.arange(self.rows, dtype=np.int32)
+        values = pa.chunked_array([chunk.flatten() for chunk in column.chunks]).unify_dictionaries().combine_chunks()
+        encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+        codes = encoded.indices.to_numpy(zero_copy_only=False)
+        out = {}
+        for code, stage in enumerate(encoded.dictionary.to_pylist()):
+            out[stage] = np.zeros(self.rows, bool)
+            out[stage][place[rows[codes == code]]] = True
+        return out
+
+    def embeddings(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Those of `rows` that have a finite embedding which is not zero, and these, float16 [n, D].
+
+        Read file by file; many of them lie in a temporary file, not in memory. Raises CurationError where
+        their lengths differ: they came from different models.
+        """
+        places = np.full(self.rows, -1, np.int64)
+        places[self._order[rows]] = np.arange(len(rows))
+        found, vectors, start = np.zeros(len(rows), bool), None, 0
+        for column in self._embedding_columns():
+            here = places[start : start + len(column)]
+            start += len(column)
+            some, block = _vectors(column.take(pa.array(np.flatnonzero(here >= 0))))
+            if not len(some):
+                continue
+            vectors = room(len(rows), block.shape[1]) if vectors is None else vectors
+            if block.shape[1] != vectors.shape[1]:
+                raise CurationError(
+                    f"{self.store.root}/scores holds embeddings of {vectors.shape[1]} and of {block.shape[1]} "
+                    f"dimensions: they came from different models and cannot be compared"
+                )
+            at = here[here >= 0][some]
+            vectors[at], found[at] = block, True
+        if vectors is None:
+            return rows[:0], np.empty((0, 1), np.float16)
+        return rows[found], _closed_up(vectors, np.flatnonzero(found))
+
+    def _embedding_columns(self) -> Iterator[pa.Array]:
+        for name in self._files:
+            table = self._file(name, ["embedding", "id"])
+            there = "embedding" in table.column_names
+            yield as_array(table["embedding"]) if there else pa.nulls(table.num_rows)
+
+
+def _closed_up(vectors: NDArray[np.float16], places: NDArray[np.int64]) -> NDArray[np.float16]:
+    """The vectors at `places` (ascending), moved to the front in place: a second copy might not fit."""
+    if len(places) < len(vectors):
+        for low, high in pairwise([*range(0, len(places), 65536), len(places)]):
+            vectors[low:high] = vectors[places[low:high]]
+    return vectors[: len(places)]
+
+
+def _stored(name: str) -> str:
+    return "extra" if name.startswith("extra.") else _DERIVED_FROM.get(name, name)
+
+
+def _equal_to_next(ids: pa.Array) -> NDArray[np.bool_]:
+    return pc.equal(ids[:-1], ids[1:]).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def room(rows: int, size: int) -> NDArray[np.float16]:
+    """float16 [rows, size], in a file that goes with it where it is large. Raises CurationError on a full disk."""
+    needed = rows * size * 2
+    if needed <= IN_MEMORY:
+        return np.empty((rows, size), np.float16)
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, needed)  # a hole on a full disk would be a crash later
+            return np.memmap(file, np.float16, "r+", shape=(rows, size))
+    except OSError as error:
+        raise CurationError(
+            f"{tempfile.gettempdir()} has no room for {needed / 1e9:.1f} GB of embeddings ({error.strerror}); "
+            f"TMPDIR names another folder"
+        ) from error
+
+
+def _vectors(column: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+    """Places that hold a usable embedding, and these."""
+    places = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+    if not len(places):
+        return places, np.empty((0, 1), np.float16)
+    vectors = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(len(places), -1)
+    sound = np.isfinite(vectors).all(1) & vectors.any(1)
+    return places[sound], vectors[sound].astype(np.float16)
+
+
+def caption_repeats(captions: pa.Array) -> pa.Array:
+    """How many rows share each row's caption, lower-cased and with single blanks; null for none."""
+    single = pc.replace_substring_regex(captions.cast(pa.large_string()), r"\s+", " ")
+    codes = codes_of(pc.utf8_lower(pc.utf8_trim_whitespace(single)))
+    counts = np.bincount(codes[codes >= 0], minlength=1)
+    return pa.array(counts[np.maximum(codes, 0)], pa.int64(), mask=codes < 0)
+
+
+def codes_of(column: pa.Array) -> NDArray[np.int64]:
+    """Equal values -> equal numbers >= 0; null -> -1."""
+    if pa.types.is_null(column.type):
+        return np.full(len(column), -1, np.int64)
+    codes = column.dictionary_encode().indices.fill_null(-1)
+    return codes.to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]

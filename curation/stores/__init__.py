@@ -1,0 +1,1 @@
+"""Files and objects: atomic commits, places as URLs, one run a directory, guarded downloads."""
