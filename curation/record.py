@@ -36,6 +36,7 @@ class SourceRow:
     uri       where `curation.sources.fetch.fetch` finds the bytes again, on any worker, in any phase
     captions  every caption in the source's order, [] where there is none
     extra     other columns (tables) or members (archives), JSON-able
+    clips     a video's clips where the source names them, None to cut it by its shots
     span      a clip's place in its video, None for a whole file
     error     why the source itself could not give it (a failed download, a malformed row); it is quarantined
     """
@@ -46,6 +47,7 @@ class SourceRow:
     captions: Sequence[str] = ()
     extra: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    clips: "tuple[GivenClip, ...] | None" = None
     span: "Span | None" = None
 
 
@@ -57,6 +59,15 @@ class Span:
     end_frame: int
     start_s: float
     end_s: float
+
+
+@dataclass(frozen=True)
+class GivenClip:
+    """A clip that the source names, in seconds of its video; `captions` None where the video's hold for it."""
+
+    start_s: float
+    end_s: float
+    captions: tuple[str, ...] | None = None
 
 
 def record_id(

@@ -35,11 +35,11 @@ def open_source(section: SourceSection, base: str, work: Store) -> Source:
     if section.folder:
         from curation.sources.folder import Folder
 
-        return Folder(resolve(base, section.folder), section.caption, section.key)
+        return Folder(resolve(base, section.folder), section.caption, section.key, section.clips)
     if section.webdataset:
         from curation.sources.webdataset import WebDataset
 
-        return WebDataset(resolve(base, section.webdataset), section.caption, section.key)
+        return WebDataset(resolve(base, section.webdataset), section.caption, section.key, section.clips)
     from curation.sources.urls import open_urls
 
     return open_urls(section, base, work)

@@ -16,10 +16,11 @@ import xxhash
 from curation.errors import CurationError
 from curation.record import SourceRow
 from curation.sources.base import Chunk
+from curation.sources.cells import RowError, clean
 from curation.sources.fetch import fetch
 from curation.sources.files import file_info
-from curation.sources.rows import RowError, bounded, broken, clean, media_kind, row_key
-from curation.sources.samples import IMAGES, MAX_TEXT, VIDEOS, captions_in, json_object, text_of
+from curation.sources.rows import bounded, broken, media_kind, row_key
+from curation.sources.samples import IMAGES, MAX_TEXT, VIDEOS, Fields, json_object, text_of, words_in
 from curation.sources.table import fingerprint
 from curation.stores.location import explain, locate, resolve
 
@@ -37,11 +38,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on a disk or in an object store; `caption` and `key` name fields of the .json files."""
+    """A folder on a disk or in an object store; `caption`, `key` and `clips` name fields of the .json files."""
 
     root: str
     caption: str | None = None
     key: str | None = None
+    clips: str | None = None
 
     def __post_init__(self) -> None:
         if file_info(self.root).type != pafs.FileType.Directory:
@@ -52,7 +54,7 @@ class Folder:
         number = 0
         while portion := list(islice(files, rows_per_chunk)):
             listed = [[found.path, list(found.sidecars), found.error] for found in portion]
-            args = {"root": self.root, "files": listed, "caption": self.caption, "key": self.key}
+            args = {"root": self.root, "files": listed, "caption": self.caption, "key": self.key, "clips": self.clips}
             digest = xxhash.xxh3_128("\n".join(self._states(portion)).encode()).hexdigest()
             yield Chunk(number, "folder", args, fingerprint("folder", args, digest), len(portion))
             number += 1
@@ -85,12 +87,13 @@ def read_folder(args: dict[str, Any]) -> Iterator[SourceRow]:
 def _row(args: dict[str, Any], path: str, sidecars: list[str]) -> SourceRow:
     texts = {extension: _sidecar(args["root"], _beside(path, extension)) for extension in sidecars}
     meta = json_object(texts.pop("json", "{}"))
-    captions, used = captions_in(texts, meta, args["caption"])
+    captions, clips, used = words_in(texts, meta, Fields(args["caption"], args["key"], args["clips"]))
     return SourceRow(
         key=row_key(meta, args["key"], path),
         uri=resolve(args["root"], path),
         media=media_kind(path),
         captions=captions,
+        clips=clips,
         extra=bounded({field: value for field, value in meta.items() if field not in used}),
     )
 

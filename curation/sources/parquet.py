@@ -14,17 +14,9 @@ import xxhash
 
 from curation.errors import CurationError
 from curation.record import SourceRow
+from curation.sources.cells import RowError, clean
 from curation.sources.files import file_info
-from curation.sources.rows import (
-    Columns,
-    RowError,
-    broken,
-    captions_of,
-    clean,
-    other_columns,
-    row_key,
-    table_row,
-)
+from curation.sources.rows import Columns, broken, described, media_kind, row_key, table_row
 from curation.stores.location import explain, locate, name, parent, resolve
 
 MAX_CURSORS = 4
@@ -88,11 +80,12 @@ def _row(values: dict[str, Any], columns: Columns, media: str | None, number: in
     if media is None:
         return table_row(values, columns)
     path = (values.get(columns.media) or {}).get("path")
+    words = described(values, columns)
     return SourceRow(
         key=row_key(values, columns.key, clean(path) if path else name(columns.table)),
         uri=f"{columns.table}#row={number}&column={quote(media)}",
-        captions=captions_of(values.get(columns.caption) if columns.caption else None, columns.caption),
-        extra=other_columns(values, columns),
+        media="video" if words["clips"] else media_kind(path or ""),
+        **words,
     )
 
 

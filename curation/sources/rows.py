@@ -2,23 +2,18 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from curation.record import SourceRow
+from curation.sources.cells import RowError, captions_of, clean, clips_of
 from curation.stores.location import name, resolve
 
 MAX_KEY = 1000
 MAX_VALUE = 8_000
 MAX_EXTRA = 64_000
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _VIDEO = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".ogv", ".ts", ".mpg", ".mpeg", ".wmv", ".flv")
-
-
-class RowError(ValueError):
-    """A row says something that no record can be made of; the message becomes the record's error."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +25,12 @@ class Columns:
     key: str | None
     table: str
     base: str
+    clips: str | None = None
 
 
 def broken(key: str, why: str, uri: str = "") -> SourceRow:
     """A row that the source could not give, kept with the reason."""
     return SourceRow(key=clean(key)[:MAX_KEY], uri=uri, error=clean(why)[:500])
-
-
-def clean(text: str) -> str:
-    """Lone surrogates, which no file format can store, become U+FFFD."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def media_kind(path: str) -> str:
@@ -59,9 +50,20 @@ def table_row(values: Mapping[str, Any], columns: Columns) -> SourceRow:
         key=row_key(values, columns.key, path),
         uri=resolve(columns.base, path),
         media=media_kind(path),
-        captions=captions_of(values.get(columns.caption) if columns.caption else None, columns.caption),
-        extra=other_columns(values, columns),
+        **described(values, columns),
     )
+
+
+def described(values: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    """What a row says of its media: `captions`, `clips` and `extra` of a SourceRow."""
+    captions = values.get(columns.caption) if columns.caption else None
+    clips = clips_of(values.get(columns.clips), columns.clips, captions, columns.caption) if columns.clips else None
+    nested = clips is not None and any(clip.captions is not None for clip in clips)
+    return {
+        "captions": [] if nested else captions_of(captions, columns.caption),
+        "clips": clips,
+        "extra": other_columns(values, columns),
+    }
 
 
 def row_key(values: Mapping[str, Any], column: str | None, default: str) -> str:
@@ -74,18 +76,9 @@ def row_key(values: Mapping[str, Any], column: str | None, default: str) -> str:
     return clean(str(value))
 
 
-def captions_of(cell: Any, column: str | None) -> list[str]:
-    """A caption or a list of captions, without empty ones. Raises RowError for any other type."""
-    captions = cell if isinstance(cell, list) else [] if cell is None else [cell]
-    for caption in captions:
-        if not isinstance(caption, str | None):
-            raise RowError(f"the caption column {column!r} holds {type(caption).__name__}, not text")
-    return [clean(caption) for caption in captions if caption and caption.strip()]
-
-
 def other_columns(values: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
     """The cells that are neither media, caption nor key, bounded."""
-    named = (columns.media, columns.caption, columns.key)
+    named = (columns.media, columns.caption, columns.key, columns.clips)
     return bounded({column: value for column, value in values.items() if column not in named})
 
 

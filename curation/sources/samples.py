@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from curation.record import SourceRow
-from curation.sources.rows import RowError, bounded, broken, captions_of, clean, row_key
+from curation.record import GivenClip, SourceRow
+from curation.sources.cells import RowError, captions_of, clean, clips_of
+from curation.sources.rows import bounded, broken, row_key
 from curation.sources.tar import Archive, Member, Sample
 
 # fmt: off
@@ -40,6 +41,7 @@ class Fields:
 
     caption: str | None
     key: str | None
+    clips: str | None = None
 
 
 def sample_row(archive: Archive, sample: Sample, fields: Fields) -> SourceRow:
@@ -57,13 +59,14 @@ def sample_row(archive: Archive, sample: Sample, fields: Fields) -> SourceRow:
         meta = json_object(texts.pop("json", "{}"))
         others = [m for m in sample.members if not _is_text(m) and m is not picture]
         places = {m.extension: {"offset": m.offset, "size": m.size} for m in others}
-        captions, used = captions_in(texts, meta, fields.caption)
+        captions, clips, used = words_in(texts, meta, fields)
         rest = {**meta, **texts, **places}
         return SourceRow(
             key=row_key(meta, fields.key, sample.key),
             uri=f"{archive.location}#offset={picture.offset}&size={picture.size}",
             media="video" if picture.extension.rpartition(".")[2] in VIDEOS else "image",
             captions=captions,
+            clips=clips,
             extra=bounded({field: value for field, value in rest.items() if field not in used}),
         )
     except RowError as error:
@@ -77,16 +80,24 @@ def media_member(extensions: list[str]) -> int | None:
     return next(iter(whole + [i for i, e in enumerate(extensions) if e.rpartition(".")[2] in media]), None)
 
 
-def captions_in(texts: dict[str, str], meta: dict[str, Any], field: str | None) -> tuple[list[str], set[str]]:
-    """Captions, each once, and the names of the members and fields they came from."""
+def words_in(
+    texts: dict[str, str], meta: dict[str, Any], fields: Fields
+) -> tuple[list[str], tuple[GivenClip, ...] | None, set[str]]:
+    """Captions, each once, the clips that a field names, and the names of the members and fields all these are from."""
+    names = (fields.caption,) if fields.caption else (*CAPTION_MEMBERS, *CAPTION_FIELDS)
+    cells = {name: cell for name in names if (cell := texts.get(name, meta.get(name))) is not None}
+    used, clips = set(cells), None
+    if fields.clips:
+        lists = (name for name, cell in cells.items() if isinstance(cell, list))
+        field = next(lists, None)
+        clips = clips_of(meta.get(fields.clips), fields.clips, cells.get(field) if field else None, field)
+        used.add(fields.clips)
+        if clips and any(clip.captions is not None for clip in clips):
+            del cells[str(field)]
     found: list[str] = []
-    used: set[str] = set()
-    for name in (field,) if field else (*CAPTION_MEMBERS, *CAPTION_FIELDS):
-        cell = texts.get(name, meta.get(name))
-        if cell is not None:
-            used.add(name)
-            found += captions_of(cell.rstrip("\r\n") if isinstance(cell, str) else cell, name)
-    return list(dict.fromkeys(found)), used
+    for name, cell in cells.items():
+        found += captions_of(cell.rstrip("\r\n") if isinstance(cell, str) else cell, name)
+    return list(dict.fromkeys(found)), clips, used
 
 
 def _is_text(member: Member) -> bool:

@@ -13,10 +13,11 @@ from curation.errors import UsageError
 from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources.base import Chunk
+from curation.sources.cells import RowError
 from curation.sources.files import expand, file_info
 from curation.sources.lines import open_text, read_lines
 from curation.sources.parquet import open_parquet, parquet_chunks, read_parquet
-from curation.sources.rows import Columns, RowError
+from curation.sources.rows import Columns
 from curation.sources.text import csv_rows, json_cells, read_text, text_chunks
 from curation.stores.location import name, parent, resolve
 
@@ -34,6 +35,7 @@ class Table:
     media: str
     caption: str | None
     key: str | None
+    clips: str | None = None
 
     def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
         number = 0
@@ -66,12 +68,12 @@ class Table:
                 raise UsageError(f"source: {word}: {table} has no column {column!r}, it has {there}{hint}")
 
     def _columns(self) -> dict[str, str | None]:
-        return {"media": self.media, "caption": self.caption, "key": self.key}
+        return {"media": self.media, "caption": self.caption, "key": self.key, "clips": self.clips}
 
 
 def open_table(section: SourceSection, base: str, pattern: str) -> Table:
     """Raises UsageError for a missing `media:`, a column that is not there, or a format that is not read."""
-    table = Table(resolve(base, pattern), section.media or "", section.caption, section.key)
+    table = Table(resolve(base, pattern), section.media or "", section.caption, section.key, section.clips)
     format_of(name(pattern))
     if not section.media:
         known = ", ".join(known_columns(next(expand(table.pattern)))[:30])
@@ -82,7 +84,7 @@ def open_table(section: SourceSection, base: str, pattern: str) -> Table:
 
 def read_table(args: dict[str, Any]) -> Iterator[SourceRow]:
     """The rows of a chunk, on a worker."""
-    columns = Columns(args["media"], args["caption"], args["key"], args["table"], parent(args["table"]))
+    columns = Columns(args["media"], args["caption"], args["key"], args["table"], parent(args["table"]), args["clips"])
     if format_of(name(args["table"])) == "parquet":
         return read_parquet(args["place"], columns)
     return read_text(args["place"], columns, args["header"])

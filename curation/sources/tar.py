@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from curation.sources.rows import MAX_KEY, clean
+from curation.sources.cells import clean
+from curation.sources.rows import MAX_KEY
 from curation.stores.location import explain, locate, name
 
 BUFFER = 1 << 14

@@ -10,8 +10,9 @@ from typing import Any
 import xxhash
 
 from curation.record import SourceRow
+from curation.sources.cells import RowError
 from curation.sources.lines import MAX_LINE, Line, open_text, read_lines
-from curation.sources.rows import Columns, RowError, broken, table_row
+from curation.sources.rows import Columns, broken, table_row
 from curation.stores.location import name
 
 MAX_RECORD_LINES = 200

@@ -29,11 +29,12 @@ SAMPLE_ROWS = 200
 
 @dataclass(frozen=True)
 class WebDataset:
-    """A tar or a pattern of tars; `caption` and `key` name fields of the samples' JSON members."""
+    """A tar or a pattern of tars; `caption`, `key` and `clips` name fields of the samples' JSON members."""
 
     pattern: str
     caption: str | None = None
     key: str | None = None
+    clips: str | None = None
 
     def __post_init__(self) -> None:
         if not name(self.pattern).lower().endswith(".tar"):
@@ -49,7 +50,7 @@ class WebDataset:
                     "end": found[-1].end,
                     "again": [i for i, sample in enumerate(found) if sample.again],
                 }
-                args = {"tar": tar, "place": place, "caption": self.caption, "key": self.key}
+                args = {"tar": tar, "place": place, "caption": self.caption, "key": self.key, "clips": self.clips}
                 digest = xxhash.xxh3_128("\n".join(sample.headers() for sample in found).encode()).hexdigest()
                 yield Chunk(number, "webdataset", args, fingerprint("webdataset", args, digest), len(found))
                 number += 1
@@ -85,7 +86,7 @@ def _portions(tar: str, rows: int) -> Iterator[list[Sample]]:
 
 def read_webdataset(args: dict[str, Any]) -> Iterator[SourceRow]:
     """The rows of a chunk, on a worker: the headers once more, and the text members."""
-    place, fields = args["place"], Fields(args["caption"], args["key"])
+    place, fields = args["place"], Fields(args["caption"], args["key"], args["clips"])
     with open_archive(args["tar"], place["offset"]) as archive:
         for i, sample in enumerate(samples(archive, place["end"])):
             yield sample_row(archive, sample.marked(again=i in place["again"]), fields)
