@@ -25,6 +25,11 @@ class SourceSection(Section):
     media: str | None = Field(None, description="column with a path (relative to the table), a URL, or bytes")
     caption: str | None = Field(None, description="column with a caption or a list of captions")
     key: str | None = Field(None, description="column with the record's name; default the path, URL or archive key")
+    clips: str | None = Field(
+        None,
+        description='column with a video\'s clips, a list of [start, end] in seconds or "HH:MM:SS.mmm"; a list of as '
+        "many captions gives each its own",
+    )
     private_addresses: bool = Field(False, description="allow URLs that lead to private or loopback addresses")
     timeout_s: float = Field(20.0, gt=0, description="seconds for one download")
     retries: int = Field(1, ge=0, description="how often a failed download is tried again")
@@ -157,11 +162,15 @@ class EncodeSection(Section):
 
 
 class EngineSection(Section):
-    """How the work is cut and guarded; none of it changes a byte of the output but rows_per_chunk."""
+    """How the work is cut and guarded; none of it changes a byte but rows_per_chunk and video_decoder."""
 
     rows_per_chunk: int = Field(64, gt=0)
     workers: int | None = Field(None, gt=0, description="score and encode workers; default from the CPUs")
-    record_seconds: float = Field(30.0, gt=0, description="deadline for decoding one record")
+    record_seconds: float = Field(
+        30.0, gt=0, description="deadline for decoding one record; for a video, until it shows a sign of life"
+    )
+    video_seconds: float = Field(10_800.0, gt=0, description="deadline for going through one whole video")
+    video_decoder: Literal["pyav", "decord"] = "pyav"
     max_pixels: int = Field(120_000_000, gt=0, description="larger pictures are quarantined before decoding")
     decode_memory_mb: int = Field(3000, gt=0, description="address space of a decoder process")
     attempts: int = Field(3, gt=0, description="how often a chunk is tried when its worker dies")

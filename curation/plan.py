@@ -16,7 +16,7 @@ from curation import catalog
 from curation.errors import UsageError
 from curation.expression import Expression, parse
 from curation.load import Loaded, suggest
-from curation.manifest import StageEntry
+from curation.manifest import Manifest, StageEntry
 from curation.models import ModelInfo, describe
 from curation.record import BASE_SCHEMA
 from curation.stage import Params, Resources, Stage
@@ -99,11 +99,14 @@ def make_plan(loaded: Loaded) -> Plan:
     for i, entry in enumerate(entries):
         where = loaded.where("score", i - offset, entry.stage) if i >= offset else "score (added by itself)"
         try:
-            stages.append(_plan_stage(entry, where, loaded.manifest.models, stages))
+            stages.append(_plan_stage(entry, where, loaded.manifest, stages))
         except UsageError as error:
             problems.append(str(error))
     if any(stage.name == "clips" for stage in stages) and find_spec("av") is None:
         problems.append("score: clips are cut from videos, which needs PyAV: pip install 'curation[video]'")
+    if loaded.manifest.engine.video_decoder == "decord" and find_spec("decord") is None:
+        where = loaded.where("engine", "video_decoder")
+        problems.append(f"{where}: decord is not installed: pip install 'curation[decord]', or say pyav")
     if problems:
         raise UsageError("\n".join(problems))
     vae = text = None
@@ -118,13 +121,13 @@ def make_plan(loaded: Loaded) -> Plan:
     return Plan(loaded, tuple(stages), vae, text)
 
 
-def _plan_stage(entry: StageEntry, where: str, models: str, earlier: Sequence[PlannedStage]) -> PlannedStage:
+def _plan_stage(entry: StageEntry, where: str, manifest: Manifest, earlier: Sequence[PlannedStage]) -> PlannedStage:
     factory = catalog.find(entry.stage, where)
     if any(stage.name == factory.name for stage in earlier):
         raise UsageError(f"{where}: the stage '{factory.name}' stands twice; a stage runs once")
     given = dict(entry.params)
     if factory.role and given.get("model") is None:
-        given["model"] = models if models in ("embedded", "production") else "embedded"
+        given["model"] = manifest.models if manifest.models in ("embedded", "production") else "embedded"
     params = _params(factory, given, where)
     model = _model(factory.role, given["model"], where) if factory.role else None
     written = {name: stage.name for stage in earlier for name in stage.factory.writes}
@@ -150,11 +153,18 @@ def _plan_stage(entry: StageEntry, where: str, models: str, earlier: Sequence[Pl
             entry.when,
             model and (model.id, model.sha256),
             upstream,
+            *_decoder(factory, manifest),
         ]
     )
     return PlannedStage(
         factory.name, factory, params, entry.keep, entry.when, fingerprint, model, _resources(factory, params)
     )
+
+
+def _decoder(factory: type[Stage], manifest: Manifest) -> list[str]:
+    """What else decides a value of pixels: another decoder than the usual one."""
+    decoder = manifest.engine.video_decoder
+    return [decoder] if "pixels" in factory.reads and decoder != "pyav" else []
 
 
 def _resources(factory: type[Stage], params: Params) -> Resources:

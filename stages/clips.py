@@ -15,7 +15,10 @@ class ClipsParams(Params):
 
 
 class Clips(Stage):
-    """Clips of min_s to max_s inside shots; black, static, slideshow and transition frames are left out."""
+    """Clips of min_s to max_s inside shots; black, static, slideshow and transition frames are left out.
+
+    Where the source names a video's clips (`source: {clips: COLUMN}`), these are taken instead.
+    """
 
     name = "clips"
     reads = ("pixels",)
@@ -23,9 +26,10 @@ class Clips(Stage):
         "clip": Column(pa.int32(), "number of the clip in its video, from 0; null for pictures"),
         "clips": Column(pa.int32(), "how many clips the video gave"),
         "cut_spans": Column(
-            pa.string(), "JSON on a video's first clip: [start_s, end_s, reason] of everything that is in no clip"
+            pa.string(), "JSON on a video's first clip: [start_s, end_s, reason] of all seconds that are in no clip"
         ),
     }
+    version = 2
     resources = Resources(milliseconds=0.1)
     Params = ClipsParams
 

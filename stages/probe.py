@@ -8,7 +8,10 @@ from curation.stage import Batch, Column, Columns, Resources, Stage
 
 
 class Probe(Stage):
-    """Format, size, mode, EXIF orientation, frames and hashes, as the decoder saw them. Every run has it."""
+    """Format, size, mode, EXIF orientation, frames and hashes, as the decoder saw them. Every run has it.
+
+    The hash of a clip's whole file is the record's `content_sha256`.
+    """
 
     name = "probe"
     reads = ("pixels",)
@@ -18,11 +21,15 @@ class Probe(Stage):
         "original_width": Column(pa.int32(), "px, as stored in the file"),
         "original_height": Column(pa.int32(), "px, as stored in the file"),
         "format": Column(pa.string(), "by content, not by file name: JPEG, PNG, WEBP ..."),
-        "mode": Column(pa.string(), "Pillow's mode before conversion to RGB: RGB, CMYK, I;16 ..."),
+        "mode": Column(pa.string(), "a picture's: Pillow's mode before conversion to RGB: RGB, CMYK, I;16 ..."),
         "orientation": Column(pa.int8(), "EXIF orientation 1-8, 1 where absent"),
-        "frames": Column(pa.int32(), "frames or pages, counted up to 1000; the first is used"),
-        "file_bytes": Column(pa.int64(), "size of the file, bytes"),
-        "sha256": Column(pa.string(), "of the file's bytes, hex"),
+        "frames": Column(
+            pa.int32(), "pages of a picture, counted up to 1000, the first is used; of a clip its own frames"
+        ),
+        "file_bytes": Column(pa.int64(), "size of the file, of a clip its video's, bytes"),
+        "sha256": Column(
+            pa.string(), "of the file's bytes, hex; of a clip that of its video and its frames: HASH:START-END"
+        ),
         "pixel_sha256": Column(
             pa.string(), "of the upright RGB values and their size, hex: equal for re-packed pictures"
         ),
@@ -34,11 +41,13 @@ class Probe(Stage):
         "video_frames": Column(pa.int64(), "of the whole video, as decoded"),
         "fps": Column(pa.float32(), "frames a second: of the typical step, the mean where they vary"),
         "variable_fps": Column(pa.bool_(), "whether more than 1 % of the steps between frames differ from the typical"),
-        "rotation": Column(pa.int16(), "degrees counter-clockwise that the file asks for; applied in width and height"),
+        "rotation": Column(pa.int16(), "degrees clockwise that the file asks to be turned by: 0, 90, 180, 270; done"),
+        "pixel_format": Column(pa.string(), "as the codec stores it: yuv420p, yuv420p10le, yuva420p ..."),
+        "interlaced": Column(pa.bool_(), "whether most frames say that they are two fields; they are not mended"),
         "bit_rate": Column(pa.int64(), "of the container, bits/s"),
         "audio": Column(pa.bool_(), "whether there is an audio stream"),
     }
-    version = 2
+    version = 3
     resources = Resources(milliseconds=0.1)
 
     def run(self, batch: Batch) -> Columns:
@@ -59,6 +68,8 @@ VIDEO = {
     "fps": "fps",
     "variable_fps": "variable_fps",
     "rotation": "rotation",
+    "pixel_format": "pixel_format",
+    "interlaced": "interlaced",
     "bit_rate": "bit_rate",
     "audio": "audio",
 }

@@ -20,8 +20,18 @@ class Shots(Stage):
     reads = ("pixels",)
     writes = {
         "shot": Column(pa.int32(), "which shot of its video a clip lies in, from 0; null for pictures"),
+        "shot_start_frame": Column(pa.int64(), "first frame of that shot"),
+        "shot_end_frame": Column(pa.int64(), "the frame after its last"),
+        "shot_start_s": Column(pa.float64(), "when that shot starts, s from the video's start"),
+        "shot_end_s": Column(pa.float64(), "when it ends, s"),
+        "cuts": Column(
+            pa.string(),
+            "JSON on a video's first clip: [frame, frame after, s, s after] of each shot boundary; a hard cut, first "
+            "frame of the new shot, stands twice, a gradual transition takes the frames between",
+        ),
         "shot_method": Column(pa.string(), "transnetv2, content or adaptive"),
     }
+    version = 2
     resources = Resources(milliseconds=0.1, memory_mb=700)
     Params = ShotsParams
 

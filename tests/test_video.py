@@ -5,13 +5,13 @@ import subprocess
 import sys
 import tarfile
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers.videos import number_in, numbered, write_video
 
 from curation.media.decode import Refused
 from curation.media.sandbox import Limits
@@ -21,40 +21,6 @@ from curation.run import run
 from curation.video.clips import ClipRules, pieces
 from curation.video.reader import VideoReader
 from curation.video.scan import scan
-
-BLOCK = 16
-"""A frame's number is drawn as 12 black or white blocks of 16 px: it survives any codec."""
-
-
-def numbered(number: int, scene: int = 0) -> np.ndarray:
-    """[96, 192, 3]: the number in the top row, a moving pattern of the scene's own below."""
-    rng = np.random.default_rng(scene)
-    base = rng.integers(30, 226, (12, 24, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
-    frame = np.roll(base, 2 * number, axis=1)
-    for bit in range(12):
-        frame[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 if number >> bit & 1 else 0
-    return frame
-
-
-def number_in(frame: np.ndarray) -> int:
-    return sum(1 << bit for bit in range(12) if frame[4:12, bit * BLOCK + 4 : bit * BLOCK + 12].mean() > 127)
-
-
-def write_video(path: Path, frames: list[np.ndarray], times_ms: list[int] | None = None, fps: int = 25) -> Path:
-    """H.264 in mp4, near lossless; `times_ms` makes the frame rate variable."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "8", "preset": "ultrafast", "g": "12"})
-        stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], "yuv420p"
-        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
-        for i, array in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
-            frame.pts, frame.time_base = (
-                (times_ms or [round(1000 * k / fps) for k in range(len(frames))])[i],
-                Fraction(1, 1000),
-            )
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,7 @@ class EncodeSettings:
     context: RunContext
     limits: Limits
     device: str = "cpu"
+    video_decoder: str = "pyav"
 
 
 class ShardEncoder:
@@ -55,7 +56,7 @@ class ShardEncoder:
     def __init__(self, settings: EncodeSettings) -> None:
         self.settings, self.store = settings, settings.context.store
         self._decoder = Decoder(settings.limits)
-        self._videos = VideoReader(settings.limits)
+        self._videos = VideoReader(settings.limits, settings.video_decoder)
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         self._earlier = EarlierShards(self.store)
 
@@ -102,7 +103,8 @@ class ShardEncoder:
     def _keys(self, row: dict[str, Any]) -> Keys:
         settings = self.settings
         row = row | {"frames": self._frames(row)}
-        span = [row["start_s"], row["end_s"], settings.encode.fps, row["frames"]] if row["media"] == "video" else []
+        span = [row["start_s"], row["end_s"], settings.encode.fps, row["frames"], settings.video_decoder]
+        span = span if row["media"] == "video" else []
         made = [*span, CODE_VERSION, PIL.__version__, settings.vae.id, settings.vae.sha256, settings.encode.logvar]
         latents = digest([row["content_sha256"], repr(self._recipe(row)), *made])
         return Keys(latents, digest([self._captions(row), settings.text.id, settings.text.sha256]))

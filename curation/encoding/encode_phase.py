@@ -67,15 +67,14 @@ def settings_of(plan: Plan, store: Store) -> EncodeSettings:
     """What the workers of this plan share."""
     manifest = plan.loaded.manifest
     assert manifest.encode and plan.vae and plan.text
-    engine = manifest.engine
-    limits = Limits(engine.record_seconds, engine.max_pixels, engine.decode_memory_mb)
     return EncodeSettings(
         manifest.encode,
         plan.vae,
         plan.text,
         RunContext.of(store, manifest.source),
-        limits,
+        Limits.of(manifest.engine),
         manifest.encode.device,
+        manifest.engine.video_decoder,
     )
 
 

@@ -78,6 +78,8 @@ def main() -> None:
     write_frame(answers, {"ready": True}, b"")
     while (frame := read_frame(requests)) is not None:
         write_frame(answers, *answer(*frame, beat=lambda: write_frame(answers, {"alive": True}, b"")))
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > int(sys.argv[1]) << 9:
+            return  # half of what it may take is in use: a fresh process for the next record, should something leak
 
 
 def request_of(recipe: Recipe | None, max_pixels: int) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from typing import IO, Any
 import numpy as np
 
 from curation.errors import CurationError
+from curation.manifest import EngineSection
+from curation.media.decode import NO_MEMORY
 from curation.media.decode_worker import FRAME, request_of
 from curation.media.standardize import Recipe, Standardized
 from curation.pixels import Pixels
@@ -44,11 +46,18 @@ def _environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one record may cost: seconds to decode, pixels, address space of the child in MB."""
+    """What one record may cost: seconds until a sign of life (for a picture: in all), seconds in all for a video,
+    pixels, address space of the child in MB."""
 
     seconds: float = 30.0
+    video_seconds: float = 10_800.0
     max_pixels: int = 120_000_000
     memory_mb: int = 3000
+
+    @classmethod
+    def of(cls, engine: EngineSection) -> "Limits":
+        """What a manifest's `engine:` allows."""
+        return cls(engine.record_seconds, engine.video_seconds, engine.max_pixels, engine.decode_memory_mb)
 
 
 class Decoder:
@@ -79,7 +88,7 @@ class Decoder:
         return Standardized(rgb, resized, crop, header["info"])  # type: ignore[arg-type]
 
     def video(self, request: dict[str, Any], recipe: Recipe | None = None) -> tuple[dict[str, Any], bytearray]:
-        """What `curation.video.requests` answers. The deadline counts anew with every sign of life.
+        """What `curation.video.requests` answers. The deadline counts anew with every sign of life, up to a last one.
 
         Raises DecodeError with a sentence.
         """
@@ -91,10 +100,14 @@ class Decoder:
         reason = ""
         with self._lock:
             for _ in range(TRIES):
+                fresh = self._child is None
                 try:
                     header, body = self._once(data, recipe, more or {})
                 except _Died as death:
                     reason = str(death)
+                    continue
+                if header.get("refused") == NO_MEMORY and not fresh:
+                    self._end()  # what the records before it left behind may have filled the memory
                     continue
                 if "refused" in header:
                     raise DecodeError(header["refused"])
@@ -109,8 +122,14 @@ class Decoder:
         raw = json.dumps(request_of(recipe, self.limits.max_pixels) | more).encode()
         self._send(child, FRAME.pack(len(raw), len(data)) + raw, deadline)
         self._send(child, data, deadline)
+        end = time.monotonic() + self.limits.video_seconds
         while "alive" in (answer := self._receive(child, deadline))[0]:
             deadline = time.monotonic() + self.limits.seconds
+            if time.monotonic() > end:
+                self._end()
+                raise DecodeError(
+                    f"decoding it takes longer than {self.limits.video_seconds:g} s (engine.video_seconds)"
+                )
         return answer
 
     def _start(self, deadline: float) -> "subprocess.Popen[bytes]":

@@ -184,7 +184,7 @@ class Album:
     def __init__(self, store: Store, manifest: Manifest, facts: Mapping[str, Mapping[str, Any]]) -> None:
         engine = manifest.engine
         self.context = RunContext.of(store, manifest.source)
-        self.decoder = Decoder(Limits(engine.record_seconds, engine.max_pixels, engine.decode_memory_mb))
+        self.decoder = Decoder(Limits.of(engine))
         self.facts = facts
         self.close = self.decoder.close
 

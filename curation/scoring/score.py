@@ -87,9 +87,7 @@ class ChunkScorer:
         engine = plan.loaded.manifest.engine
         self.plan, self.context, self.attempts = plan, context, engine.attempts
         self.planned = tuple(stages if stages is not None else plan.stages)
-        self.limits = Limits(
-            seconds=engine.record_seconds, max_pixels=engine.max_pixels, memory_mb=engine.decode_memory_mb
-        )
+        self.limits, self.video_decoder = Limits.of(engine), engine.video_decoder
         self._decoder: Decoder | None = None
         self._videos: VideoReader | None = None
         self._loaded: dict[str, Stage] = {}
@@ -141,7 +139,7 @@ class ChunkScorer:
     def videos(self) -> VideoReader:
         """The child process for videos, started with the first one."""
         if self._videos is None:
-            self._videos = VideoReader(self.limits)
+            self._videos = VideoReader(self.limits, self.video_decoder)
         return self._videos
 
     def advance(self, work: InWork, keep_pixels: bool = False) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 SLIDES = 3
 """So many still shots in a row are a slideshow."""
+EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class ClipRules:
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames [start, end); `reason` None for a clip, otherwise why it is none; `shot` counts from 0."""
+    """Frames [start, end); `reason` None for a clip, otherwise why it is none; `shot` counts from 0; `given` is the
+    number of the span in the source that it was made of."""
 
     start: int
     end: int
     reason: str | None = None
     shot: int = 0
+    given: int | None = None
 
 
 def pieces(
@@ -53,11 +56,11 @@ def pieces(
     black   [N], frames without a picture
     still   [N], frames that are the same as the one before
     """
-    out: list[Piece] = []
-    shots = _shots(len(black), cuts, out)
+    shots, fades = shots_of(len(black), cuts)
+    out = [Piece(start, end, "gradual transition", number) for start, end, number in fades]
     slides = _slideshow([_is_still(still, shot) for shot in shots])
     for number, shot in enumerate(shots):
-        for start, end, dark in _runs(black, *shot):
+        for start, end, dark in runs(black, *shot):
             if dark:
                 out.append(Piece(start, end, "black", number))
             elif not rules.keep_static and _is_still(still, (start, end)):
@@ -67,18 +70,20 @@ def pieces(
     return sorted(out, key=lambda piece: (piece.start, piece.end))
 
 
-def _shots(count: int, cuts: Sequence[tuple[int, int]], out: list[Piece]) -> list[tuple[int, int]]:
-    shots, at = [], 0
+def shots_of(count: int, cuts: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
+    """The shots of `count` frames as spans [start, end), and the gradual transitions between them: start, end, and
+    the number of the shot that follows. Together they hold every frame once."""
+    shots, fades, at = [], [], 0
     for start, end in sorted(cuts):
         start, end = max(at, min(start, count)), min(max(start, end), count)
         if start > at:
             shots.append((at, start))
         if end > start:
-            out.append(Piece(start, end, "gradual transition", len(shots)))
+            fades.append((start, end, len(shots)))
         at = max(at, end)
     if at < count:
         shots.append((at, count))
-    return shots
+    return shots, fades
 
 
 def _is_still(still: NDArray[np.bool_], span: tuple[int, int]) -> bool:
@@ -99,33 +104,41 @@ def _slideshow(flags: list[bool]) -> list[bool]:
     return out
 
 
-def _runs(mask: NDArray[np.bool_], start: int, end: int) -> list[tuple[int, int, bool]]:
+def runs(mask: NDArray[np.bool_], start: int, end: int) -> list[tuple[int, int, bool]]:
+    """Spans [start, end) in which the mask has one value, and the value."""
     edges = [start, *(np.flatnonzero(np.diff(mask[start:end])) + start + 1).tolist(), end]
     return [(a, b, bool(mask[a])) for a, b in pairwise(edges) if b > a]
 
 
 def _windows(times: NDArray[np.float64], start: int, end: int, shot: int, rules: ClipRules) -> list[Piece]:
-    """One clip, or windows where the piece is longer than max_s; the rest is left out with its reason."""
-    begin, finish = float(times[start]), float(times[end])
-    if finish - begin < rules.min_s - 1e-6:
+    """One clip, or windows where the piece is longer than they are; the rest is left out with its reason.
+
+    No clip is longer than its window: it ends at the last frame's end that lies inside.
+    """
+    if times[end] - times[start] < rules.min_s - EPSILON:
         return [Piece(start, end, f"shorter than {rules.min_s:g} s", shot)]
-    window = rules.window_s or rules.max_s
-    if finish - begin <= (window if rules.window_s else rules.max_s) + 1e-6:
-        return [Piece(start, end, None, shot)]
-    out, covered, n = [], start, 0
-    while True:
-        at = begin + n * (rules.stride_s or window)
-        first = int(np.searchsorted(times[start:end], at - 1e-6)) + start
-        last = int(np.searchsorted(times[start : end + 1], at + window - 1e-6)) + start
-        last = min(last, end)
-        if first >= end or times[last] - times[first] < rules.min_s - 1e-6:
-            break
-        if first > covered:
-            out.append(Piece(covered, first, "between two windows", shot))
-        out.append(Piece(first, last, None, shot))
-        covered, n = max(covered, last), n + 1
+    window = min(rules.window_s or rules.max_s, rules.max_s)
+    stride = rules.stride_s or window
+    out, at, covered = [], start, start
+    while at < end:
+        last = min(end, int(np.searchsorted(times, times[at] + window + EPSILON, "right")) - 1)
+        if last == at:
+            reason: str | None = f"one picture for longer than {window:g} s"
+        elif times[last] - times[at] < rules.min_s - EPSILON:
+            reason = f"the rest of a shot, shorter than {rules.min_s:g} s"
+        else:
+            reason = None
+        last = max(last, at + 1)
+        if at > covered:
+            out.append(Piece(covered, at, "between two windows", shot))
+        if reason is None:
+            out.append(Piece(at, last, None, shot))
+        elif last > covered:
+            out.append(Piece(max(at, covered), last, reason, shot))
+        covered = max(covered, last)
         if last >= end:
             break
+        at = last if stride == window or reason else int(np.searchsorted(times, times[at] + stride - EPSILON))
     if covered < end:
         out.append(Piece(covered, end, f"the rest of a shot, shorter than {rules.min_s:g} s", shot))
     return out

@@ -1,13 +1,13 @@
 """A video file as a stream of upright frames with timestamps. Runs in the child process: what it meets is hostile.
 
-Time 0 is the stream's own start; every time here is in seconds from it. Only containers on a list are opened,
-and none may lead to another file (a playlist would).
+Time 0 is the stream's own start, as an edit list leaves it; every time here is in seconds from it. Only containers on
+a list are opened, and none may lead to another file (a playlist would).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -16,20 +16,28 @@ from numpy.typing import NDArray
 from curation.media.decode import Refused, check_size
 
 Rgb = NDArray[np.uint8]
+Engine = Literal["pyav", "decord"]
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,h264,hevc,m4v"
 STATES = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""The usual decoders of these codecs leave the alpha channel out, which Matroska keeps beside the picture."""
+MAX_FRAMES = 4_000_000
+"""More than 18 hours at 60 frames/s: a longer stream is an attack, or to be cut into files first."""
 
 
 @dataclass
 class Video:
-    """An open file; `size` is upright and square-pixelled, (width, height) in px."""
+    """An open file; `size` is square-pixelled, (width, height) in px, before the turn that its frames ask for."""
 
+    path: str
+    max_pixels: int
     container: Any
     stream: Any
     size: tuple[int, int]
-    rotation: int
     start: float
     rate: float
+    decoder: Any
+    engine: Engine
 
     def time_of(self, frame: Any, last: float) -> float:
         """Seconds from the stream's start; a frame without a timestamp follows the last one at the nominal rate."""
@@ -39,16 +47,18 @@ class Video:
 
 
 @contextmanager
-def open_video(path: str, max_pixels: int) -> Iterator[Video]:
-    """Open a file. Raises Refused with a sentence: no video in it, encrypted, too large, damaged."""
+def open_video(path: str, max_pixels: int, engine: Engine = "pyav") -> Iterator[Video]:
+    """Open a file; `engine` makes its frames. Raises Refused with a sentence: no video in it, too large, damaged."""
     try:
         with av.open(path, options=STATES) as container:
-            yield _video(container, max_pixels)
-    except av.error.FFmpegError as error:
+            yield _video(path, container, max_pixels, engine)
+    except av.error.MemoryError:
+        raise
+    except (av.error.FFmpegError, IndexError) as error:  # IndexError: a stream with no decoder behind it
         raise Refused(f"not a video that can be read: {_words(error)}") from error
 
 
-def _video(container: Any, max_pixels: int) -> Video:
+def _video(path: str, container: Any, max_pixels: int, engine: Engine) -> Video:
     if not container.streams.video:
         kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
         raise Refused(f"it has no video stream, only {', '.join(kinds)}")
@@ -62,45 +72,106 @@ def _video(container: Any, max_pixels: int) -> Video:
     sar = stream.sample_aspect_ratio or context.sample_aspect_ratio
     if sar and 0.1 < float(sar) < 10:
         width = max(1, round(width * float(sar)))
+        check_size((width, height), max_pixels)
     start = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    return Video(container, stream, (width, height), 0, start, rate if 0.1 < rate < 1000 else 25.0)
+    decoder = context
+    if stream.metadata.get("alpha_mode") == "1" and context.name in ALPHA_DECODERS:
+        decoder = av.CodecContext.create(ALPHA_DECODERS[context.name], "r")
+    rate = rate if 0.1 < rate < 1000 else 25.0
+    return Video(path, max_pixels, container, stream, (width, height), start, rate, decoder, engine)
 
 
 def frames(video: Video, from_s: float = 0.0) -> Iterator[tuple[float, Any]]:
     """(time in s, PyAV frame) from the key frame at or before `from_s`. Raises Refused where decoding fails."""
-    if from_s > 0.5:
-        offset = int((from_s + video.start) / video.stream.time_base)
-        try:
-            video.container.seek(offset, stream=video.stream, backward=True)
-        except av.error.FFmpegError:  # an index that is missing or lies: read from the start instead
-            video.container.seek(0)
+    if video.engine == "decord":
+        from curation.video.decord_frames import decord_frames
+
+        yield from decord_frames(video, from_s)
+        return
+    if from_s > 0.5 and not _seek(video, from_s):
+        yield from _from_the_start(video)
+        return
     last, count = -1 / video.rate, 0
     try:
-        for frame in video.container.decode(video.stream):
+        for frame in decoded(video):
             time = video.time_of(frame, last)
-            if count == 0 and time > from_s + 1e-6 and from_s > 0.5:
-                video.container.seek(0)
-                yield from frames(video)
+            if from_s > 0.5 and count == 0 and (frame.pts is None or time > from_s + 1e-6):
+                yield from _from_the_start(video)  # the index lies, or nobody knows where this is
                 return
             last, count = max(last, time), count + 1
+            if count > MAX_FRAMES:
+                raise Refused(f"it has more than {MAX_FRAMES:,} frames: cut it into several files")
             yield time, frame
+    except av.error.MemoryError:
+        raise
     except av.error.FFmpegError as error:
         raise Refused(f"it cannot be decoded behind frame {count} ({max(0.0, last):.2f} s): {_words(error)}") from error
 
 
+def _seek(video: Video, from_s: float) -> bool:
+    """Whether the file could be moved to the key frame before; a raw stream has no times to find it by."""
+    offset = int((from_s + video.start) / video.stream.time_base)
+    try:
+        video.container.seek(offset, stream=video.stream, backward=True)
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+def _from_the_start(video: Video) -> Iterator[tuple[float, Any]]:
+    """All frames, of the file opened anew: not every container can be rewound."""
+    with open_video(video.path, video.max_pixels) as fresh:
+        yield from frames(fresh)
+
+
+def decoded(video: Video) -> Iterator[Any]:
+    started = False
+    for packet in video.container.demux(video.stream):
+        if packet.is_keyframe and any(data.data_type == "encryption_info" for data in packet.iter_sidedata()):
+            raise Refused("it is encrypted")
+        started = started or packet.is_keyframe
+        try:
+            yield from video.decoder.decode(packet)
+        except av.error.InvalidDataError:
+            if started:
+                raise  # else: of a stream that was cut, nothing can be decoded before its first key frame
+
+
+def values_of(frame: Any, width: int, height: int, interpolation: str) -> Rgb:
+    """RGB [H, W, 3] at a size, transparent pixels over white, as it is stored: not turned."""
+    if not any(part.is_alpha for part in frame.format.components):
+        return np.asarray(frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=interpolation))
+    rgba = frame.to_ndarray(format="rgba", width=width, height=height, interpolation=interpolation).astype(np.uint16)
+    alpha = rgba[..., 3:]
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
 def rgb_of(frame: Any, size: tuple[int, int], longest: int | None = None) -> Rgb:
-    """Upright square-pixelled RGB [H, W, 3] at `size` (before rotation), its longer side at most `longest`."""
+    """Upright square-pixelled RGB [H, W, 3] from a frame of `size` (before its turn), its longer side at most
+    `longest`."""
     scale = min(1.0, longest / max(size)) if longest else 1.0
     width, height = (max(1, round(side * scale)) for side in size)
-    rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA" if scale < 1 else "BICUBIC")
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+    rgb = values_of(frame, width, height, "AREA" if scale < 1 else "BICUBIC")
+    swapped, across, down = turn_of(frame)
+    rgb = rgb.swapaxes(0, 1) if swapped else rgb
+    return np.ascontiguousarray(rgb[::down, ::across])
+
+
+def turn_of(frame: Any) -> tuple[bool, int, int]:
+    """How a frame is brought upright by its display matrix (ISO 14496-12, 6.2.2): whether width and height are
+    swapped, then the steps (1 or -1) across and down. Angles in between are taken for the nearest right one."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, 1, 1
+    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, np.int32, 5))
+    swapped = abs(b) + abs(c) > abs(a) + abs(d)
+    return swapped, -1 if (c if swapped else a) < 0 else 1, -1 if (b if swapped else d) < 0 else 1
 
 
 def upright_size(frame: Any, size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height after the frame's rotation."""
-    return size[::-1] if round((getattr(frame, "rotation", 0) or 0) / 90) % 2 else size
+    """Width and height after the frame's turn."""
+    return size[::-1] if turn_of(frame)[0] else size
 
 
 def _words(error: Exception) -> str:

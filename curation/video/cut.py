@@ -8,7 +8,7 @@ from PIL import Image
 
 from curation.media.decode import Refused
 from curation.media.standardize import Recipe, standardize
-from curation.video.container import Video, frames, open_video, rgb_of
+from curation.video.container import Engine, Video, frames, open_video, rgb_of
 
 
 def at_constant_rate(video: Video, start_s: float, end_s: float, fps: float, count: int) -> Iterator[tuple[float, Any]]:
@@ -36,12 +36,12 @@ def at_constant_rate(video: Video, start_s: float, end_s: float, fps: float, cou
 
 
 def cut(path: str, start_s: float, end_s: float, fps: float, count: int, recipe: Recipe, max_pixels: int,
-        alive: Callable[[], None]) -> tuple[dict[str, Any], Any]:  # fmt: skip
+        alive: Callable[[], None], engine: Engine = "pyav") -> tuple[dict[str, Any], Any]:  # fmt: skip
     """A clip for its bucket: (header, uint8 [count, height, width, 3]). Raises Refused where frames are missing."""
     out = np.empty((count, recipe.height, recipe.width, 3), np.uint8)
     header: dict[str, Any] = {}
     made, last = 0, -1.0
-    with open_video(path, max_pixels) as video:
+    with open_video(path, max_pixels, engine) as video:
         for time, frame in at_constant_rate(video, start_s, end_s, fps, count):
             if time != last:
                 fitted = standardize(Image.fromarray(rgb_of(frame, video.size)), recipe)

@@ -3,7 +3,8 @@
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,20 +85,26 @@ def _sha256(path: str) -> str:
 class VideoReader:
     """One child process for a worker's videos. Every method raises DecodeError with a sentence."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.decoder = Decoder(Limits(limits.seconds, limits.max_pixels, limits.memory_mb + MEMORY_MB))
+    def __init__(self, limits: Limits, engine: str = "pyav") -> None:
+        self.engine = engine
+        self.decoder = Decoder(replace(limits, memory_mb=limits.memory_mb + MEMORY_MB))
 
-    def scan(self, path: str, method: str, threshold: float | None, rules: dict[str, Any]) -> dict[str, Any]:
-        """`probe` and `pieces`: see `curation.video.scan.scan`."""
+    def scan(
+        self,
+        path: str,
+        method: str,
+        threshold: float | None,
+        rules: dict[str, Any],
+        given: Sequence[tuple[float, float]] | None = None,
+    ) -> dict[str, Any]:
+        """`probe`, `pieces`, `cuts` and `shots`: see `curation.video.scan.scan`."""
         request = {"video": "scan", "path": path, "method": method, "threshold": threshold, "rules": rules}
-        return self.decoder.video(request)[0]
+        return self._ask(request | {"given": given})[0]
 
     def sample(self, path: str, span: Span, info: dict[str, Any]) -> Pixels:
         """A clip's sampled frames. info: what to say of it, such as its video's probe."""
         place = {"start_s": span.start_s, "end_s": span.end_s}
-        header, body = self.decoder.video(
-            {"video": "sample", "path": path, "count": SAMPLED, "longest": LONGEST} | place
-        )
+        header, body = self._ask({"video": "sample", "path": path, "count": SAMPLED, "longest": LONGEST} | place)
         arrays, at = [], 0
         for shape in header["shapes"]:
             size = shape[0] * shape[1] * 3
@@ -109,10 +116,13 @@ class VideoReader:
     def cut(self, path: str, span: tuple[float, float], fps: float, count: int, recipe: Recipe) -> Standardized:
         """A clip's exact frames for its bucket: rgb is uint8 [T, H, W, 3]."""
         request = {"video": "cut", "path": path, "start_s": span[0], "end_s": span[1], "fps": fps, "count": count}
-        header, body = self.decoder.video(request, recipe)
+        header, body = self._ask(request, recipe)
         rgb = np.frombuffer(body, np.uint8).reshape(header["shape"])
         info = {key: header[key] for key in ("original_width", "original_height")}
         return Standardized(rgb, tuple(header["resized"]), tuple(header["crop_ltrb"]), info)  # type: ignore[arg-type]
+
+    def _ask(self, request: dict[str, Any], recipe: Recipe | None = None) -> tuple[dict[str, Any], bytearray]:
+        return self.decoder.video(request | {"engine": self.engine}, recipe)
 
     def close(self) -> None:
         self.decoder.close()

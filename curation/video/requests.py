@@ -19,17 +19,18 @@ def answer_video(
     from curation.video.cut import cut
     from curation.video.scan import sample, scan
 
-    alive, path, bound = _Pulse(beat), request["path"], request["max_pixels"]
+    alive, path, bound, engine = _Pulse(beat), request["path"], request["max_pixels"], request["engine"]
     if request["video"] == "scan":
         rules = ClipRules(**request["rules"])
-        return scan(path, request["method"], request["threshold"], rules, bound, alive), b""
+        given = request["given"]
+        return scan(path, request["method"], request["threshold"], rules, bound, alive, given, engine), b""
     span = request["start_s"], request["end_s"]
     if request["video"] == "sample":
-        header, arrays = sample(path, *span, request["count"], request["longest"], bound, alive)
+        header, arrays = sample(path, *span, request["count"], request["longest"], bound, alive, engine)
         shapes = [list(array.shape) for array in arrays]
         return header | {"shapes": shapes}, b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
     assert recipe is not None
-    header, clip = cut(path, *span, request["fps"], request["count"], recipe, bound, alive)
+    header, clip = cut(path, *span, request["fps"], request["count"], recipe, bound, alive, engine)
     return header | {"shape": list(clip.shape)}, clip.tobytes()
 
 

@@ -1,111 +1,106 @@
 """One pass over a whole video: what it is, where its shots are, which clips it gives. Memory does not grow with it
 but for a few bytes a frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import cv2
 import numpy as np
 
 from curation.media.decode import Refused
-from curation.video.clips import ClipRules, Piece, pieces
-from curation.video.container import Video, frames, open_video, rgb_of, upright_size
+from curation.video.clips import ClipRules, Piece, pieces, shots_of
+from curation.video.container import Engine, frames, open_video, rgb_of, values_of
+from curation.video.given import given_pieces
+from curation.video.probe import Seen, probe
 from curation.video.shots import open_detector
 
 BLACK, STILL = 20, 0.35
 """Luma (0-255) that all of a black frame stays below; mean absolute difference of still frames at 64x36."""
-CORRUPT = 0.02
-SHORT = 0.9
+BEFORE, BEHIND = "before the first frame that can be decoded", "behind the last frame, though the file declares it"
+LEAST_GAP = 0.001
 
 
 def scan(path: str, method: str, threshold: float | None, rules: ClipRules, max_pixels: int,
-         alive: Callable[[], None]) -> dict[str, Any]:  # fmt: skip
-    """`probe` (a mapping) and `pieces` (rows of start_frame, end_frame, start_s, end_s, reason, shot).
+         alive: Callable[[], None], given: Sequence[tuple[float, float]] | None = None,
+         engine: Engine = "pyav") -> dict[str, Any]:  # fmt: skip
+    """What a video is and what becomes of each of its seconds. `given`: spans in seconds that are the clips.
+
+    probe    a mapping, see `curation.video.probe`
+    pieces   rows of start_frame, end_frame, start_s, end_s, reason, shot, given
+    cuts     [frame, frame after, s, s after] of each shot boundary; a hard cut has twice the same
+    shots    [start_frame, end_frame, start_s, end_s] of each shot
 
     Raises Refused for what cannot be decoded to its end.
     """
-    with open_video(path, max_pixels) as video:
+    with open_video(path, max_pixels, engine) as video:
         times: list[float] = []
         black: list[bool] = []
         still: list[bool] = []
         detector = open_detector(method, threshold, video.rate)
-        last, corrupt, upright, rotation = None, 0, video.size, 0
+        last, seen = None, Seen()
         for time, frame in frames(video):
             if times and time <= times[-1]:
                 time = times[-1] + 1e-6  # a timestamp that stands still or goes back
-            if not times:
-                upright, rotation = upright_size(frame, video.size), int(getattr(frame, "rotation", 0) or 0)
             times.append(time)
-            corrupt += bool(frame.is_corrupt)
-            small = frame.to_ndarray(format="rgb24", width=detector.size[0], height=detector.size[1],
-                                     interpolation="AREA")  # fmt: skip
+            seen.add(frame, video)
+            small = values_of(frame, *detector.size, "AREA")
             detector.feed(small)
             grey = cv2.resize(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (64, 36), interpolation=cv2.INTER_AREA)
             black.append(int(grey.max()) < BLACK)
             still.append(last is not None and float(cv2.absdiff(grey, last).mean()) < STILL)
             last = grey
             alive()
-        probe = _probe(video, times, upright, rotation)
-        _check(probe, times, corrupt)
-        stamps = np.array([*times, probe["end_s"]])
-        cuts = [(cut.start, cut.end) for cut in detector.finish()]
+        facts = probe(video, times, seen)
+    stamps = np.array([*times, facts["end_s"]])
+    cuts = [(cut.start, cut.end) for cut in detector.finish()]
+    shots, fades = shots_of(len(times), cuts)
+    if given is None:
         made = pieces(stamps, cuts, np.array(black), np.array(still), rules)
-    return {"probe": probe, "pieces": [_row(piece, stamps) for piece in made]}
+    else:
+        made = given_pieces(stamps, given, shots, rules)
+    rows = [_row(piece, stamps) for piece in made]
+    hard = [(start, start) for (_, end), (start, _) in pairwise(shots) if end == start]
+    bounds = sorted([*hard, *((start, end) for start, end, _ in fades)])
+    return {
+        "probe": facts,
+        "pieces": [
+            *_nothing(0.0, times[0], 0, BEFORE),
+            *rows,
+            *_nothing(facts["end_s"], facts["declared_s"], len(times), BEHIND),
+        ],
+        "cuts": [[*span, *_seconds(span, stamps)] for span in bounds],
+        "shots": [[*span, *_seconds(span, stamps)] for span in shots],
+    }
+
+
+def _seconds(span: tuple[int, int], stamps: Any) -> list[float]:
+    return [round(float(stamps[frame]), 6) for frame in span]
 
 
 def _row(piece: Piece, stamps: Any) -> dict[str, Any]:
+    start_s, end_s = _seconds((piece.start, piece.end), stamps)
     return {
         "start_frame": piece.start,
         "end_frame": piece.end,
-        "start_s": round(float(stamps[piece.start]), 6),
-        "end_s": round(float(stamps[piece.end]), 6),
+        "start_s": start_s,
+        "end_s": end_s,
         "reason": piece.reason,
         "shot": piece.shot,
+        "given": piece.given,
     }
 
 
-def _probe(video: Video, times: list[float], upright: tuple[int, int], rotation: int) -> dict[str, Any]:
-    container, stream = video.container, video.stream
-    steps = np.diff(times)
-    typical = float(np.median(steps)) if len(steps) else 1 / video.rate
-    declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
-    if not declared and container.duration:
-        declared = container.duration / 1e6
-    fps = 1 / typical if len(steps) and typical > 0 else video.rate
-    variable = bool(len(steps)) and bool((np.abs(steps - typical) > max(0.1 * typical, 0.0021)).mean() > 0.01)
-    return {
-        "container": container.format.name,
-        "codec": stream.codec_context.name,
-        "duration_s": round(times[-1] + typical, 6) if times else 0.0,
-        "declared_s": round(declared, 6),
-        "end_s": times[-1] + typical if times else 0.0,
-        "frames": len(times),
-        "fps": round(len(steps) / (times[-1] - times[0]) if len(steps) and variable else fps, 4),
-        "variable_fps": variable,
-        "rotation": rotation,
-        "pixel_format": stream.codec_context.pix_fmt,
-        "bit_rate": int(container.bit_rate or 0) or None,
-        "audio": len(container.streams.audio) > 0,
-        "width": upright[0],
-        "height": upright[1],
-        "original_width": stream.codec_context.width,
-        "original_height": stream.codec_context.height,
-    }
-
-
-def _check(probe: dict[str, Any], times: list[float], corrupt: int) -> None:
-    if not times:
-        raise Refused("it has no frame that can be decoded")
-    if corrupt > max(1, CORRUPT * len(times)):
-        raise Refused(f"{corrupt} of its {len(times)} frames are damaged")
-    if probe["duration_s"] < SHORT * probe["declared_s"] - 0.5:
-        raise Refused(
-            f"it is cut short: {probe['duration_s']:.2f} s can be read of the {probe['declared_s']:.2f} s it declares"
-        )
+def _nothing(start_s: float, end_s: float, frame: int, reason: str) -> list[dict[str, Any]]:
+    """Seconds in which there is no frame."""
+    if end_s - start_s < LEAST_GAP:
+        return []
+    span = {"start_frame": frame, "end_frame": frame, "start_s": round(start_s, 6), "end_s": round(end_s, 6)}
+    return [span | {"reason": reason, "shot": 0, "given": None}]
 
 
 def sample(path: str, start_s: float, end_s: float, count: int, longest: int, max_pixels: int,
-           alive: Callable[[], None]) -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
+           alive: Callable[[], None], engine: Engine = "pyav") -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
     """`count` frames spread over a clip, and with each its successor, small: (header, [frame, ..., pair, ...]).
 
     Arrays uint8 [H, W, 3]; pairs are 256 px wide at most and come as first, next, first, next ...
@@ -114,7 +109,7 @@ def sample(path: str, start_s: float, end_s: float, count: int, longest: int, ma
     taken: list[Any] = []
     pairs: list[Any] = []
     at: list[float] = []
-    with open_video(path, max_pixels) as video:
+    with open_video(path, max_pixels, engine) as video:
         previous: tuple[float, Any] | None = None
         for time, frame in frames(video, start_s):
             # the frame on show at a wanted time is the last one that began before it
