@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,12 @@ class ClipRules:
     min_s, max_s   shorter pieces are left out, longer shots are cut into windows
     window_s       length of the windows inside a shot longer than it; None for max_s
     stride_s       from one window's start to the next; None for the window's length
-    trim_s         taken off both ends of a shot where a gradual transition touches it
     """
 
     min_s: float = 2.0
     max_s: float = 60.0
     window_s: float | None = None
     stride_s: float | None = None
-    trim_s: float = 0.0
     keep_static: bool = False
 
 
@@ -104,10 +103,10 @@ def _slideshow(flags: list[bool]) -> list[bool]:
     return out
 
 
-def runs(mask: NDArray[np.bool_], start: int, end: int) -> list[tuple[int, int, bool]]:
-    """Spans [start, end) in which the mask has one value, and the value."""
-    edges = [start, *(np.flatnonzero(np.diff(mask[start:end])) + start + 1).tolist(), end]
-    return [(a, b, bool(mask[a])) for a, b in pairwise(edges) if b > a]
+def runs(values: NDArray[Any], start: int, end: int) -> list[tuple[int, int, int]]:
+    """Spans [start, end) of frames that have one value, and the value."""
+    edges = [start, *(np.flatnonzero(np.diff(values[start:end])) + start + 1).tolist(), end]
+    return [(a, b, int(values[a])) for a, b in pairwise(edges) if b > a]
 
 
 def _windows(times: NDArray[np.float64], start: int, end: int, shot: int, rules: ClipRules) -> list[Piece]:

@@ -9,6 +9,7 @@ from curation.video.clips import ClipRules, Piece, runs
 
 LATE = 1e-3
 """s: spans are often written to the millisecond, which rounds a frame's time up or down."""
+OUTSIDE, REFUSED, CLIP = 0, 1, 2
 BEYOND = 0.1
 """s that a span may end behind the video's end, where durations were rounded."""
 
@@ -19,7 +20,7 @@ def given_pieces(
     shots: Sequence[tuple[int, int]],
     rules: ClipRules,
 ) -> list[Piece]:
-    """One piece a span, in the order of the spans, then what no span holds: every frame is in some piece.
+    """One piece a span, in the order of the spans, then every frame that is in none of those that are clips.
 
     times   [N + 1], seconds of each frame, then the video's end
     spans   (start, end) in seconds: a clip has the frames that begin in it
@@ -27,14 +28,16 @@ def given_pieces(
     rules   min_s and max_s bound a span as they do a shot
     """
     count = len(times) - 1
-    named = np.zeros(count, bool)
+    state = np.zeros(count, np.int8)
     out = []
     for number, span in enumerate(spans):
         start, end = (int(np.searchsorted(times[:count], second - LATE)) for second in span)
-        out.append(Piece(start, end, _fault(span, start, end, float(times[-1]), rules), _shot(shots, start), number))
-        named[start:end] = True
-    rest = [(start, end) for start, end, inside in runs(named, 0, count) if not inside]
-    return out + [Piece(start, end, "outside the given clips", _shot(shots, start)) for start, end in rest]
+        fault = _fault(span, start, end, float(times[-1]), rules)
+        out.append(Piece(start, end, fault, _shot(shots, start), number))
+        state[start:end] = np.maximum(state[start:end], REFUSED if fault else CLIP)
+    reasons = {OUTSIDE: "outside the given clips", REFUSED: "in a given clip that cannot be one"}
+    rest = [(start, end, reasons[value]) for start, end, value in runs(state, 0, count) if value != CLIP]
+    return out + [Piece(start, end, reason, _shot(shots, start)) for start, end, reason in rest]
 
 
 def _fault(span: tuple[float, float], start: int, end: int, finish: float, rules: ClipRules) -> str | None:

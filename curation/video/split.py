@@ -62,7 +62,7 @@ def _clips(
         info = clip_info(found["probe"], sha256, _span(piece)) | _shot(found, piece)
         info |= {"clip": number, "clips": len(kept), "shot_method": shots.method, "cut_spans": None, "cuts": None}
         if number == 0:
-            left_out = [piece for piece in found["pieces"] if piece["reason"] is not None]
+            left_out = [p for p in found["pieces"] if p["reason"] is not None and p["given"] is None]
             info["cut_spans"] = json.dumps([[p["start_s"], p["end_s"], p["reason"]] for p in left_out])
             info["cuts"] = json.dumps(found["cuts"])
         yield _of(row, piece), Found(sha256, info)
