@@ -4,6 +4,7 @@ Time 0 is the stream's own start, as an edit list leaves it; every time here is 
 a list are opened, and none may lead to another file (a playlist would).
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,
 STATES = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """The usual decoders of these codecs leave the alpha channel out, which Matroska keeps beside the picture."""
+THREADS = min(4, len(os.sched_getaffinity(0)))
+"""That decode a video which is sound."""
 MAX_FRAMES = 4_000_000
 """More than 18 hours at 60 frames/s: a longer stream is an attack, or to be cut into files first."""
 
@@ -47,18 +50,21 @@ class Video:
 
 
 @contextmanager
-def open_video(path: str, max_pixels: int, engine: Engine = "pyav") -> Iterator[Video]:
-    """Open a file; `engine` makes its frames. Raises Refused with a sentence: no video in it, too large, damaged."""
+def open_video(path: str, max_pixels: int, engine: Engine = "pyav", threads: int = 1) -> Iterator[Video]:
+    """Open a file; `engine` makes its frames. Raises Refused with a sentence: no video in it, too large, damaged.
+
+    More `threads` decode a sound stream to the same bits; what they make of a damaged one may differ.
+    """
     try:
         with av.open(path, options=STATES) as container:
-            yield _video(path, container, max_pixels, engine)
+            yield _video(path, container, max_pixels, engine, threads)
     except av.error.MemoryError:
         raise
     except (av.error.FFmpegError, IndexError) as error:  # IndexError: a stream with no decoder behind it
         raise Refused(f"not a video that can be read: {_words(error)}") from error
 
 
-def _video(path: str, container: Any, max_pixels: int, engine: Engine) -> Video:
+def _video(path: str, container: Any, max_pixels: int, engine: Engine, threads: int) -> Video:
     if not container.streams.video:
         kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
         raise Refused(f"it has no video stream, only {', '.join(kinds)}")
@@ -66,7 +72,7 @@ def _video(path: str, container: Any, max_pixels: int, engine: Engine) -> Video:
     context = stream.codec_context
     if context is None:
         raise Refused("its video codec is not known to the decoder, or it is encrypted")
-    context.thread_count = 1
+    context.thread_count, context.thread_type = threads, "FRAME"  # slices in threads would conceal no errors
     width, height = context.width, context.height
     check_size((width, height), max_pixels)
     sar = stream.sample_aspect_ratio or context.sample_aspect_ratio

@@ -17,7 +17,8 @@ def answer_video(
 ) -> tuple[dict[str, Any], bytes]:
     """Header and body; `beat` is called about once a second while frames keep coming. Raises Refused."""
     from curation.video.cut import cut
-    from curation.video.scan import sample, scan
+    from curation.video.sampling import sample
+    from curation.video.scan import scan
 
     alive, path, bound, engine = _Pulse(beat), request["path"], request["max_pixels"], request["engine"]
     if request["video"] == "scan":

@@ -1,22 +1,22 @@
 """One pass over a whole video: what it is, where its shots are, which clips it gives. Memory does not grow with it
 but for a few bytes a frame."""
 
+import contextlib
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 
 from curation.media.decode import Refused
 from curation.video.clips import ClipRules, Piece, pieces, shots_of
-from curation.video.container import Engine, frames, open_video, rgb_of, values_of
+from curation.video.container import THREADS, Engine, frames, open_video, values_of
 from curation.video.given import given_pieces
+from curation.video.looks import Looks
 from curation.video.probe import Seen, probe
 from curation.video.shots import open_detector
 
-BLACK, STILL = 20, 0.35
-"""Luma (0-255) that all of a black frame stays below; mean absolute difference of still frames at 64x36."""
 BEFORE, BEHIND = "before the first frame that can be decoded", "behind the last frame, though the file declares it"
 LEAST_GAP = 0.001
 
@@ -33,30 +33,39 @@ def scan(path: str, method: str, threshold: float | None, rules: ClipRules, max_
 
     Raises Refused for what cannot be decoded to its end.
     """
-    with open_video(path, max_pixels, engine) as video:
-        times: list[float] = []
-        black: list[bool] = []
-        still: list[bool] = []
+    if engine == "pyav" and THREADS > 1:
+        with contextlib.suppress(Refused, Damaged):
+            return _scan(path, method, threshold, rules, max_pixels, alive, given, engine, THREADS)
+    return _scan(path, method, threshold, rules, max_pixels, alive, given, engine, 1)
+
+
+class Damaged(Exception):
+    """A frame is damaged: one thread has to begin again, since what several make of it may differ."""
+
+
+def _scan(path: str, method: str, threshold: float | None, rules: ClipRules, max_pixels: int,
+          alive: Callable[[], None], given: Sequence[tuple[float, float]] | None,
+          engine: Engine, threads: int) -> dict[str, Any]:  # fmt: skip
+    with open_video(path, max_pixels, engine, threads) as video:
+        times, looks, seen = array("d"), Looks(), Seen()
         detector = open_detector(method, threshold, video.rate)
-        last, seen = None, Seen()
         for time, frame in frames(video):
             if times and time <= times[-1]:
                 time = times[-1] + 1e-6  # a timestamp that stands still or goes back
             times.append(time)
             seen.add(frame, video)
+            if seen.corrupt and threads > 1:
+                raise Damaged
             small = values_of(frame, *detector.size, "AREA")
             detector.feed(small)
-            grey = cv2.resize(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (64, 36), interpolation=cv2.INTER_AREA)
-            black.append(int(grey.max()) < BLACK)
-            still.append(last is not None and float(cv2.absdiff(grey, last).mean()) < STILL)
-            last = grey
+            looks.add(small)
             alive()
         facts = probe(video, times, seen)
-    stamps = np.array([*times, facts["end_s"]])
+    stamps = np.append(times, facts["end_s"])
     cuts = [(cut.start, cut.end) for cut in detector.finish()]
     shots, fades = shots_of(len(times), cuts)
     if given is None:
-        made = pieces(stamps, cuts, np.array(black), np.array(still), rules)
+        made = pieces(stamps, cuts, looks.black, looks.still, rules)
     else:
         made = given_pieces(stamps, given, shots, rules)
     rows = [_row(piece, stamps) for piece in made]
@@ -97,35 +106,3 @@ def _nothing(start_s: float, end_s: float, frame: int, reason: str) -> list[dict
         return []
     span = {"start_frame": frame, "end_frame": frame, "start_s": round(start_s, 6), "end_s": round(end_s, 6)}
     return [span | {"reason": reason, "shot": 0, "given": None}]
-
-
-def sample(path: str, start_s: float, end_s: float, count: int, longest: int, max_pixels: int,
-           alive: Callable[[], None], engine: Engine = "pyav") -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
-    """`count` frames spread over a clip, and with each its successor, small: (header, [frame, ..., pair, ...]).
-
-    Arrays uint8 [H, W, 3]; pairs are 256 px wide at most and come as first, next, first, next ...
-    """
-    wanted = [start_s + (end_s - start_s) * (i + 0.5) / count for i in range(count)]
-    taken: list[Any] = []
-    pairs: list[Any] = []
-    at: list[float] = []
-    with open_video(path, max_pixels, engine) as video:
-        previous: tuple[float, Any] | None = None
-        for time, frame in frames(video, start_s):
-            # the frame on show at a wanted time is the last one that began before it
-            while wanted and previous is not None and time > wanted[0] + 1e-6:
-                wanted.pop(0)
-                if not at or at[-1] != previous[0]:
-                    at.append(previous[0])
-                    taken.append(rgb_of(previous[1], video.size, longest))
-                    pairs += [rgb_of(previous[1], video.size, 256), rgb_of(frame, video.size, 256)]
-            if time >= end_s - 1e-6 or not wanted:
-                break
-            previous = (time, frame)
-            alive()
-        if wanted and previous is not None:
-            at.append(previous[0])
-            taken.append(rgb_of(previous[1], video.size, longest))
-    if not taken:
-        raise Refused(f"no frame can be decoded between {start_s:.2f} s and {end_s:.2f} s")
-    return {"times": [round(t, 6) for t in at], "frames": len(taken)}, [*taken, *pairs]

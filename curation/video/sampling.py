@@ -1,0 +1,115 @@
+"""Frames of a clip for stages to look at. Clips of one video that are asked for in order are one pass over it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+
+from curation.media.decode import Refused
+from curation.video.container import THREADS, Engine, Video, frames, open_video, rgb_of
+
+NEAR_S = 5.0
+"""So far ahead, decoding on is cheaper than a seek: about half the usual distance of key frames."""
+SMALL = 256
+Timed = tuple[float, Any]
+
+
+class Key(NamedTuple):
+    """A file as it was when it was opened."""
+
+    path: str = ""
+    device: int = 0
+    inode: int = 0
+    bytes: int = 0
+    changed_ns: int = 0
+    max_pixels: int = 0
+    engine: Engine = "pyav"
+
+
+class Reel:
+    """A video that stays open between requests, where the last one left it.
+
+    Decoding on from there gives the frames that a seek gives, unless the stream is damaged: `corrupt` then says so.
+    """
+
+    def __init__(self) -> None:
+        self.corrupt = False
+        self._stack, self._key = ExitStack(), Key()
+        self._video: Video | None = None
+        self._stream: Iterator[Timed] = iter(())
+        self._shown: Timed | None = None
+
+    def frames(self, path: str, from_s: float, max_pixels: int, engine: Engine) -> tuple[Video, Iterator[Timed]]:
+        """The open video, and (time, frame) from one that is on show at `from_s`, or earlier. Raises Refused."""
+        facts = Path(path).stat()
+        key = Key(path, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, max_pixels, engine)
+        near = self._shown is not None and -1e-6 <= from_s - self._shown[0] < NEAR_S
+        if self._video is None or key != self._key or not near:
+            self.close()
+            self._video, self._key = self._stack.enter_context(open_video(path, max_pixels, engine, THREADS)), key
+            self._stream, self.corrupt = frames(self._video, from_s), False
+        return self._video, self._onward()
+
+    def _onward(self) -> Iterator[Timed]:
+        if self._shown is not None:
+            yield self._shown
+        for timed in self._stream:
+            self._shown = timed
+            self.corrupt |= bool(timed[1].is_corrupt)
+            yield timed
+        self.close()  # nothing is left to decode on from
+
+    def close(self) -> None:
+        """Close the file; the next request opens its own."""
+        self._stack.close()
+        self._video, self._stream, self._shown = None, iter(()), None
+
+
+_reel = Reel()
+
+
+def sample(path: str, start_s: float, end_s: float, count: int, longest: int, max_pixels: int,
+           alive: Callable[[], None], engine: Engine = "pyav") -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
+    """`count` frames spread over a clip, and with each its successor, small: (header, [frame, ..., pair, ...]).
+
+    Arrays uint8 [H, W, 3]; pairs are 256 px wide at most and come as first, next, first, next ... Raises Refused.
+    """
+    span = start_s, end_s
+    try:
+        found = _take(*_reel.frames(path, start_s, max_pixels, engine), *span, count, longest, alive)
+        if not _reel.corrupt:
+            return found
+    except (Refused, OSError, av.error.FFmpegError):
+        pass  # told below, by one thread that begins at a key frame: what damage does must not depend on more
+    _reel.close()
+    with open_video(path, max_pixels, engine) as video:
+        return _take(video, frames(video, start_s), *span, count, longest, alive)
+
+
+def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, count: int, longest: int,
+          alive: Callable[[], None]) -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
+    wanted = [start_s + (end_s - start_s) * (i + 0.5) / count for i in range(count)]
+    taken: list[Any] = []
+    pairs: list[Any] = []
+    at: list[float] = []
+    previous: Timed | None = None
+    for time, frame in stream:
+        # the frame on show at a wanted time is the last one that began before it
+        while wanted and previous is not None and time > wanted[0] + 1e-6:
+            wanted.pop(0)
+            if not at or at[-1] != previous[0]:
+                at.append(previous[0])
+                taken.append(rgb_of(previous[1], video.size, longest))
+                pairs += [rgb_of(previous[1], video.size, SMALL), rgb_of(frame, video.size, SMALL)]
+        if time >= end_s - 1e-6 or not wanted:
+            break
+        previous = (time, frame)
+        alive()
+    if wanted and previous is not None:
+        at.append(previous[0])
+        taken.append(rgb_of(previous[1], video.size, longest))
+    if not taken:
+        raise Refused(f"no frame can be decoded between {start_s:.2f} s and {end_s:.2f} s")
+    return {"times": [round(t, 6) for t in at], "frames": len(taken)}, [*taken, *pairs]
