@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from helpers.videos import edit, number_in, numbered, without_first_packets, write_video
+from helpers.videos import ONE, edit, number_in, numbered, without_first_packets, write_video
 
 from curation.media.decode import Refused
 from curation.media.standardize import Recipe
@@ -21,7 +21,7 @@ from curation.video.cut import cut
 from curation.video.scan import scan
 
 FRAMES = [numbered(i) for i in range(40)]
-ONE, QUARTER = 1 << 16, 1 << 30
+QUARTER = 1 << 30
 SIXTEEN = {"crf": "8", "preset": "ultrafast", "g": "12", "bf": "3"}
 
 
@@ -47,10 +47,10 @@ def video(drawn: Sequence[np.ndarray] = FRAMES, **how: Any) -> Callable[[Path], 
     return lambda path: write_video(path, drawn, **how)
 
 
-def edited(first: int, shown: int) -> Callable[[Path], None]:
+def edited(*parts: tuple[int, int], **how: Any) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        write_video(path, FRAMES, options={"bf": "0"})
-        edit(path, first, shown)
+        write_video(path, FRAMES, **how)
+        edit(path, *parts)
 
     return make
 
@@ -78,12 +78,13 @@ def with_alpha(codec: str, pixels: str) -> Callable[[Path], Any]:
     return video([np.dstack([frame * (opaque > 0), opaque]) for frame in FRAMES], codec=codec, pixels=pixels)
 
 
+OPEN = "keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=1"
 STEPS = [0, *np.cumsum([20] * 13 + [80] * 13 + [40] * 13).tolist()]
 VP9 = {"codec": "libvpx-vp9", "options": {"crf": "10", "b": "0", "deadline": "realtime", "cpu-used": "8", "g": "12"}}
 RAGGED = [numbered(i, size=(195, 97)) for i in range(40)]
 TINY = [numbered(i, size=(35, 17), block=2) for i in range(40)]
 SHOWN = {
-    "H.264 in mp4": Shown(video(), facts={"codec": "h264", "rotation": 0, "interlaced": False}),
+    "H.264 in mp4": Shown(video(), facts={"codec": "h264", "rotation": 0, "interlaced": False, "hdr": False}),
     "with B-frames": Shown(video(options=SIXTEEN)),
     "in fragments": Shown(video(container={"movflags": "frag_keyframe+empty_moov"})),
     "VP9 in webm": Shown(video(**VP9), ".webm", facts={"codec": "vp9", "container": "matroska,webm"}),
@@ -92,7 +93,10 @@ SHOWN = {
         ".mkv",
         facts={"codec": "hevc", "pixel_format": "yuv420p10le"},
     ),
-    "H.264, 10 bit": Shown(video(pixels="yuv420p10le"), facts={"pixel_format": "yuv420p10le"}),
+    "H.264, 10 bit, PQ": Shown(
+        video(pixels="yuv420p10le", options={"x264-params": "transfer=smpte2084"}),
+        facts={"pixel_format": "yuv420p10le", "hdr": True},
+    ),
     "MPEG-4 in avi": Shown(video(codec="mpeg4", options={"q": "2"}), ".avi", facts={"container": "avi"}),
     "MJPEG in mov": Shown(video(codec="mjpeg", pixels="yuvj420p"), ".mov"),
     "MPEG-2 in ts": Shown(video(codec="mpeg2video", options={"b": "4000k"}), ".ts", facts={"container": "mpegts"}),
@@ -116,8 +120,10 @@ SHOWN = {
     "odd sides, tiny": Shown(video(TINY, pixels="yuv444p"), size=(35, 17), block=2),
     "without a duration": Shown(video(container={"live": "1"}), ".mkv", facts={"declared_s": 0.0, "duration_s": 1.6}),
     "without timestamps": Shown(video(options={"bf": "0"}), ".h264", facts={"declared_s": 0.0, "duration_s": 1.6}),
-    "head cut by an edit list": Shown(edited(7, 33), numbers=range(7, 40), facts={"duration_s": 1.32}),
-    "both ends cut by an edit list": Shown(edited(7, 20), numbers=range(7, 27), facts={"duration_s": 0.8}),
+    "head cut by an edit list": Shown(edited((7, 33)), numbers=range(7, 40), facts={"duration_s": 1.32}),
+    "both ends cut by an edit list": Shown(edited((7, 20)), numbers=range(7, 27), facts={"duration_s": 0.8}),
+    "B-frames under an edit list": Shown(edited((7, 20), options=SIXTEEN), numbers=range(7, 27)),
+    "two parts of an edit list": Shown(edited((5, 15), (22, 12)), numbers=[*range(5, 20), *range(22, 34)]),
     "later than its sound": Shown(
         video(times_ms=[1000 + 40 * i for i in range(40)], audio_s=3), facts={"audio": True, "duration_s": 1.6}
     ),
@@ -126,6 +132,12 @@ SHOWN = {
     ),
     "cut in the middle of a GOP, ts": Shown(
         beheaded(options={"bf": "0"}), ".ts", numbers=range(12, 40), start_s=0.28, facts={"duration_s": 1.4}
+    ),
+    "cut in the middle of an open GOP": Shown(
+        beheaded(codec="libx265", options={"preset": "ultrafast", "x265-params": f"{OPEN}:log-level=0"}),
+        ".mkv",
+        numbers=range(12, 40),
+        start_s=0.16,
     ),
     "cut in the middle of a GOP, mkv": Shown(beheaded(**VP9), ".webm", numbers=range(12, 40), start_s=0.28),
     "one frame": Shown(video(FRAMES[:1]), numbers=[0], facts={"frames": 1, "duration_s": 0.04}),

@@ -58,6 +58,7 @@ def test_every_column_of_a_clip(tmp_path: Path, times_ms: list[int] | None, audi
         "rotation": 0,
         "pixel_format": "yuv420p",
         "interlaced": False,
+        "hdr": False,
         "bit_rate": pytest.approx(8 * len(data) / float(longest), abs=1),
         "audio": audio_s > 0,
     }

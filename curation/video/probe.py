@@ -11,6 +11,8 @@ import numpy as np
 from curation.media.decode import Refused
 from curation.video.container import STATES, Video, upright_size
 
+HDR = (16, 18)
+"""Transfer characteristics (ISO 23091-2) of PQ and HLG."""
 CORRUPT = 0.02
 SHORT = 0.9
 
@@ -69,6 +71,7 @@ def _facts(video: Video, times: Sequence[float], seen: Seen) -> dict[str, Any]:
         "rotation": seen.rotation,
         "pixel_format": video.decoder.pix_fmt or context.pix_fmt,
         "interlaced": seen.interlaced > len(times) / 2,
+        "hdr": int(context.color_trc) in HDR,
         "bit_rate": int(container.bit_rate or 0) or (round(8 * size / end) if end > 0 else None),
         "audio": len(container.streams.audio) > 0,
         "file_bytes": size,

@@ -11,6 +11,7 @@ import numpy as np
 
 BITS = 12
 MILLISECOND = Fraction(1, 1000)
+ONE = 1 << 16
 
 
 def numbered(number: int, scene: int = 0, size: tuple[int, int] = (192, 96), block: int = 16) -> np.ndarray:
@@ -77,12 +78,17 @@ def write_video(
     return path
 
 
-def edit(path: Path, first: int, shown: int, fps: int = 25) -> None:
-    """Make an mp4's only edit show `shown` frames from frame `first` on, by rewriting its edit list's entry."""
+def edit(path: Path, *parts: tuple[int, int], fps: int = 25) -> None:
+    """Make an mp4 show only `parts`, each (first frame, how many), by rewriting its edit list."""
     data = bytearray(path.read_bytes())
-    at, scale = data.index(b"elst"), int.from_bytes(data[data.index(b"mvhd") + 16 :][:4], "big")
-    media = int.from_bytes(data[data.index(b"mdhd") + 16 :][:4], "big")
-    data[at + 12 : at + 20] = struct.pack(">Ii", shown * scale // fps, first * media // fps)
+    at, movie, media = (data.index(name) for name in (b"elst", b"mvhd", b"mdhd"))
+    scales = [int.from_bytes(data[box + 16 : box + 20], "big") for box in (movie, media)]
+    (origin,) = struct.unpack(">i", data[at + 16 : at + 20])
+    entries = [struct.pack(">IiI", n * scales[0] // fps, origin + first * scales[1] // fps, ONE) for first, n in parts]
+    data[at + 8 : at + 24] = struct.pack(">I", len(parts)) + b"".join(entries)
+    for name in (b"elst", b"edts", b"trak", b"moov"):  # which lies behind the pictures: their places stay
+        box = data.index(name) - 4
+        data[box : box + 4] = struct.pack(">I", int.from_bytes(data[box : box + 4], "big") + 12 * (len(parts) - 1))
     path.write_bytes(bytes(data))
 
 
