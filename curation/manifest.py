@@ -33,7 +33,11 @@ class SourceSection(Section):
     private_addresses: bool = Field(False, description="allow URLs that lead to private or loopback addresses")
     timeout_s: float = Field(20.0, gt=0, description="seconds for one download")
     retries: int = Field(1, ge=0, description="how often a failed download is tried again")
-    max_mb: float = Field(100.0, gt=0, description="larger media files are quarantined, MB")
+    max_mb: float = Field(
+        100.0,
+        gt=0,
+        description="larger pictures, downloads and cells are quarantined, MB; a video in a file may have any size",
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "SourceSection":

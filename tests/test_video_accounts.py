@@ -17,6 +17,7 @@ from curation.reporting import why
 from curation.run import run
 from curation.video.clips import ClipRules, pieces, shots_of
 from curation.video.given import given_pieces
+from curation.video.scan import scan
 
 EPSILON = 1e-6
 runs_of_frames = st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=8)
@@ -87,6 +88,21 @@ def test_given_clips_and_the_rest_hold_every_frame(video: Any, spans: list[tuple
     for piece, (start, end) in zip(found, named, strict=False):
         if piece.reason is None:
             assert piece.end > piece.start and end <= times[-1] + 0.1 and 0.499 <= end - start <= 20.001
+
+
+def test_black_still_and_slideshow_segments_of_a_file_are_told_apart(tmp_path: Path) -> None:
+    dark = [np.zeros((96, 192, 3), np.uint8)] * 25
+    stills = [numbered(0, seed) for seed in range(10, 14) for _ in range(25)]
+    moving = [numbered(i, 20) for i in range(50)]
+    path = write_video(tmp_path / "a.mp4", [*dark, *stills, *moving, *stills[:25]])
+    found = scan(str(path), "content", None, ClipRules(min_s=1), 10**8, lambda: None)["pieces"]
+    slides = [(start, start + 25, "slideshow") for start in (25, 50, 75, 100)]
+    assert [(piece["start_frame"], piece["end_frame"], piece["reason"]) for piece in found] == [
+        (0, 25, "black"),
+        *slides,
+        (125, 175, None),
+        (175, 200, "static"),
+    ]
 
 
 MANIFEST = """

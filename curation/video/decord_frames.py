@@ -24,7 +24,7 @@ INSTEAD = "; `engine: {video_decoder: pyav}` reads it"
 
 def decord_frames(video: Video, from_s: float) -> Iterator[tuple[float, Any]]:
     """(time in s, PyAV frame) from the frame on show at `from_s`. Raises Refused for what decord gets wrong."""
-    stamps = _stamps(video)
+    stamps, context = _stamps(video), video.stream.codec_context
     try:
         reader = decord.VideoReader(video.path, num_threads=1)
         if len(reader) != len(stamps):
@@ -33,7 +33,10 @@ def decord_frames(video: Video, from_s: float) -> Iterator[tuple[float, Any]]:
         first = max(0, bisect_right(times, from_s + 1e-6) - 1)
         reader.seek_accurate(first)
         for time, stamp in zip(times[first:], stamps[first:], strict=True):
-            frame = av.VideoFrame.from_ndarray(reader.next().asnumpy(), format="rgb24")
+            rgb = reader.next().asnumpy()
+            if rgb.shape != (context.height, context.width, 3):
+                raise Refused(f"decord gives an array {rgb.shape} of {context.width}x{context.height} px{INSTEAD}")
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
             frame.pts, frame.time_base = stamp, Fraction(video.stream.time_base)
             yield time, frame
     except (decord.DECORDError, StopIteration) as error:

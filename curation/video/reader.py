@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +74,20 @@ def _copy(filesystem: pafs.FileSystem, path: str, offset: int, size: int | None,
 
 
 def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
+    """Of a local file, read once for all its clips: its version is its place on the disk, size and time of change."""
     try:
-        with Path(path).open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        facts = Path(path).stat()
+        if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for without end
+            raise CurationError(f"{path} is not a regular file")
+        return _read_sha256(path, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
     except OSError as error:
         raise CurationError(f"{path} cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _read_sha256(path: str, _version: tuple[int, ...]) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class VideoReader:
