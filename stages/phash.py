@@ -1,42 +1,41 @@
-"""Perceptual hash: pictures that look alike have hashes that differ in few bits."""
+"""Perceptual hash: pictures that look alike have hashes that differ in few bits, and so have clips, frame by frame."""
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
+from curation.media.phash import SIDE, hash_of
 from curation.pixels import Pixels
 from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
 
-SIDE, KEPT = 32, 8
-
 
 class PHash(Stage):
-    """64-bit DCT hash (pHash, Zauner 2010): resizing and recompression change few bits, cropping many."""
+    """64-bit DCT hash (pHash, Zauner 2010): resizing and recompression change few bits, cropping many.
+
+    A clip's frames are hashed while its video is decoded: see `curation.video.hashes`.
+    """
 
     name = "phash"
+    version = 2
     reads = ("pixels",)
-    writes = {"phash": Column(pa.uint64(), "compare by Hamming distance: <= 6 of 64 bits is a near duplicate")}
+    writes = {
+        "phash": Column(
+            pa.uint64(),
+            "of the picture, or a clip's middle frame; compare by Hamming distance: <= 6 of 64 bits is near",
+        ),
+        "phash_frames": Column(
+            pa.list_(pa.uint64()),
+            "of a clip's frames, 4 a second; null in it where a frame shows next to nothing; null for pictures",
+        ),
+    }
     resources = Resources(milliseconds=0.5)
 
     def run(self, batch: Batch) -> Columns:
-        return rowwise(["phash"], lambda picture: (phash(picture),), batch["pixels"])
-
-
-def _basis() -> NDArray[np.float64]:
-    """The lowest KEPT rows of the orthonormal DCT-II of length SIDE: [KEPT, SIDE]."""
-    k, n = np.arange(KEPT)[:, None], np.arange(SIDE)[None, :]
-    return np.cos(np.pi * (2 * n + 1) * k / (2 * SIDE)) * np.sqrt(2 / SIDE)
-
-
-BASIS = _basis()
-BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
+        return rowwise(list(self.writes), lambda p: (phash(p), p.info.get("phash_frames")), batch["pixels"])
 
 
 def phash(picture: Pixels) -> int:
-    """Signs of the 8x8 lowest DCT coefficients of the 32x32 luma against their median; bit 0 is the DC's."""
+    """The hash of a picture's luma, shrunk to 32x32 by area."""
     image = Image.fromarray(picture.rgb)
     grey = image.reduce(max(1, min(image.size) // (4 * SIDE))).convert("L")  # no full-size luma needed
-    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
-    low = (BASIS @ small @ BASIS.T).ravel()
-    return int(BITS[low > np.median(low[1:])].sum())
+    return hash_of(np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX)))

@@ -118,8 +118,8 @@ class VideoReader:
             size = shape[0] * shape[1] * 3
             arrays.append(np.frombuffer(body, np.uint8, size, at).reshape(shape))
             at += size
-        digest = hashlib.sha256(body).hexdigest()
-        return Pixels.clip(arrays, header["frames"], info | {"pixel_sha256": digest})
+        facts = {"pixel_sha256": hashlib.sha256(body).hexdigest(), "phash_frames": header["phash_frames"]}
+        return Pixels.clip(arrays, header["frames"], info | facts)
 
     def cut(self, path: str, span: tuple[float, float], fps: float, count: int, recipe: Recipe) -> Standardized:
         """A clip's exact frames for its bucket: rgb is uint8 [T, H, W, 3]."""

@@ -9,6 +9,7 @@ import av
 
 from curation.media.decode import Refused
 from curation.video.container import THREADS, Engine, Video, frames, open_video, rgb_of
+from curation.video.hashes import FrameHashes
 
 NEAR_S = 5.0
 """So far ahead, decoding on is cheaper than a seek: about half the usual distance of key frames."""
@@ -74,7 +75,8 @@ def sample(path: str, start_s: float, end_s: float, count: int, longest: int, ma
            alive: Callable[[], None], engine: Engine = "pyav") -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
     """`count` frames spread over a clip, and with each its successor, small: (header, [frame, ..., pair, ...]).
 
-    Arrays uint8 [H, W, 3]; pairs are 256 px wide at most and come as first, next, first, next ... Raises Refused.
+    Arrays uint8 [H, W, 3]; pairs are 256 px wide at most and come as first, next, first, next ... The header has the
+    frames' `times`, and `phash_frames` (`curation.video.hashes`) up to the last frame decoded. Raises Refused.
     """
     span = start_s, end_s
     try:
@@ -94,8 +96,11 @@ def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, c
     taken: list[Any] = []
     pairs: list[Any] = []
     at: list[float] = []
+    hashes = FrameHashes(start_s, end_s)
     previous: Timed | None = None
     for time, frame in stream:
+        if previous is not None:
+            hashes.show(previous[1], time)
         # the frame on show at a wanted time is the last one that began before it
         while wanted and previous is not None and time > wanted[0] + 1e-6:
             wanted.pop(0)
@@ -110,6 +115,8 @@ def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, c
     if wanted and previous is not None:
         at.append(previous[0])
         taken.append(rgb_of(previous[1], video.size, longest))
+        hashes.show(previous[1], end_s)
     if not taken:
         raise Refused(f"no frame can be decoded between {start_s:.2f} s and {end_s:.2f} s")
-    return {"times": [round(t, 6) for t in at], "frames": len(taken)}, [*taken, *pairs]
+    header = {"times": [round(t, 6) for t in at], "frames": len(taken), "phash_frames": hashes.values()}
+    return header, [*taken, *pairs]
