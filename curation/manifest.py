@@ -79,6 +79,12 @@ class DuplicatesSection(Section):
     threshold: float | None = Field(
         None, description="phash: largest Hamming distance (default 6); embedding: smallest cosine (default 0.95)"
     )
+    share: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="phash, clips only: as much of a clip's frames must be shown, in order, by the clip that stays",
+    )
     prefer: tuple[str, ...] = Field((), description="columns, best first; `-column` where less is better")
     method: Literal["auto", "flat", "clustered"] = Field(
         "auto", description="embedding only: exact join, or k-means first"

@@ -41,10 +41,13 @@ class HammingNeighbours:
 
     The 64 bits are cut into `threshold + k` bands: hashes within the threshold agree on at least k of them,
     so sorting by every choice of k bands brings them side by side (multi-index hashing, Norouzi et al. 2012).
+    With a `reach`, no hash is compared with more than so many behind it in a sorted band: where many are alike,
+    most pairs among them are left out.
     """
 
     hashes: NDArray[np.uint64]
     threshold: int
+    reach: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= MAX_HAMMING:
@@ -88,7 +91,42 @@ class HammingNeighbours:
             if near.any():
                 left, right = order[at[near]], order[at[near] + step]
                 yield Pairs(left, right, distance[near].astype(np.float64))
+            if step == self.reach:
+                return
             step += 1
+
+
+def nearest_of(
+    hashes: NDArray[np.uint64], among: NDArray[np.uint64], threshold: int
+) -> tuple[Ints, NDArray[np.float64]]:
+    """For each of `hashes` the place of the nearest of `among` within the threshold (-1: none; of equals the first),
+    and their distance in bits. Both must be without repeats; the cost has no product of the two lengths in it."""
+    nearest, distance = np.full(len(hashes), -1, np.int64), np.full(len(hashes), np.inf)
+    agree = max(1, cheapest_bands(len(hashes) + len(among), threshold))
+    bands = cut(threshold + agree)
+    for choice in combinations(range(len(bands)), agree):
+        masks = [bands[i] for i in choice]
+        order = np.argsort(keys := _key(among, masks), kind="stable")
+        wanted = _key(hashes, masks)
+        low, high = (np.searchsorted(keys[order], wanted, side) for side in ("left", "right"))
+        for some in _bounded_blocks(high - low):
+            counts = (high - low)[some]
+            left = np.repeat(some, counts)
+            right = order[np.arange(len(left)) + np.repeat(low[some] - np.cumsum(counts) + counts, counts)]
+            bits = np.bitwise_count(hashes[left] ^ among[right]).astype(np.float64)
+            best = np.lexsort((right, bits, left))
+            best = best[(np.diff(left[best], prepend=-1) != 0) & (bits[best] <= threshold)]
+            left, right, bits = left[best], right[best], bits[best]
+            better = (bits < distance[left]) | ((bits == distance[left]) & (right < nearest[left]))
+            nearest[left[better]], distance[left[better]] = right[better], bits[better]
+    return nearest, distance
+
+
+def _bounded_blocks(counts: Ints) -> Iterator[Ints]:
+    """Places in order, cut so that the counts of a block add up to about _BLOCK."""
+    total = np.cumsum(counts)
+    for block in range(int(total[-1]) // _BLOCK + 1 if len(total) else 0):
+        yield np.flatnonzero((total // _BLOCK == block) & (counts > 0))
 
 
 def cheapest_bands(rows: int, threshold: int) -> int:

@@ -5,7 +5,7 @@ cannot be encoded; `duplicates`, in their order; `caps`; `sample`. The first tha
 Nothing depends on the order of files or rows, nor on earlier decisions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,12 @@ from curation.encoding.buckets import unencodable
 from curation.errors import CurationError, UsageError
 from curation.expression import Expression, parse
 from curation.manifest import CapSection, DuplicatesSection, Manifest
+from curation.selection import hashed
 from curation.selection.against import already_there
-from curation.selection.duplicates import Dropped, best_first, equal, hashes_first
+from curation.selection.duplicates import Dropped, best_first, equal
 from curation.selection.fates import Fates
-from curation.selection.neighbours import CosineNeighbours, HammingNeighbours
+from curation.selection.hashed import Fallen
+from curation.selection.neighbours import CosineNeighbours
 from curation.selection.table import COMPARED, Scores, codes_of
 from curation.stores.storage import Store
 
@@ -30,6 +32,7 @@ Ints = NDArray[np.int64]
 Say = Callable[[str], None]
 DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "embedding": 0.95}
 _SIZE = ("width", "height", "content_box", "start_s", "end_s")
+_OPTIONAL = (*_SIZE, "phash_frames")
 
 
 def decide(
@@ -48,7 +51,7 @@ def decide(
     Returns the rows of selection.parquet (`curation.selection.fates.SCHEMA`) sorted by id. Raises CurationError when a
     row lacks the scores of a stage that it now reaches, UsageError for an unknown column.
     """
-    scores = Scores(store, _columns(manifest, gates), optional=_SIZE)
+    scores = Scores(store, _columns(manifest, gates), optional=_OPTIONAL)
     fates = Fates(scores.rows)
     _apply_gates(scores, fates, gates)
     for i, text in enumerate(manifest.select.keep):
@@ -163,21 +166,20 @@ class _Duplicates:
         given = self.section.threshold
         return DEFAULT_THRESHOLD[self.section.on] if given is None else given
 
-    def value(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the ledger shows: bits, or the cosine."""
-        return np.round(1 - distance, 6) if self.section.on == "embedding" else distance
-
-    def within(self, rows: Ints) -> Dropped:
-        """Duplicates among `rows`."""
+    def within(self, rows: Ints) -> Iterator[Fallen]:
+        """Duplicates among `rows`, in the order in which they fall. A clip goes before a picture: it shows more."""
         order = self.scores.ranked(self.section.prefer, rows)
+        if "start_s" in self.scores.known:
+            is_clip = self.scores["start_s"].is_valid().to_numpy(zero_copy_only=False)
+            order = order[np.argsort(~is_clip[order], kind="stable")]
         if self.section.on == "embedding":
-            return self._embeddings(order)
-        column = self.scores[COMPARED[self.section.on]]
-        if self.section.on != "phash":
-            return equal(codes_of(column), order)
-        there = column.is_valid().to_numpy(zero_copy_only=False)
-        hashes = column.cast(pa.uint64()).fill_null(0).to_numpy(zero_copy_only=False)
-        return hashes_first(HammingNeighbours(hashes, int(self.threshold)).pairs, hashes, order[there[order]])
+            fell = self._embeddings(order)
+            yield Fallen("embedding", fell.rows, fell.kept, np.round(1 - fell.distance, 6), self.threshold)
+        elif self.section.on == "phash":
+            yield from hashed.duplicates(self.scores, order, int(self.threshold), self.section.share)
+        else:
+            fell = equal(codes_of(self.scores[COMPARED[self.section.on]]), order)
+            yield Fallen(self.section.on, fell.rows, fell.kept, fell.distance, self.threshold)
 
     def _embeddings(self, order: Ints) -> Dropped:
         rows, vectors = self.scores.embeddings(np.sort(order))
@@ -194,14 +196,13 @@ class _Duplicates:
 
 
 def _drop_duplicates(duplicates: _Duplicates, fates: Fates) -> None:
-    section, threshold = duplicates.section, duplicates.threshold
+    section, threshold, seed = duplicates.section, duplicates.threshold, duplicates.seed
     for other in section.against:
-        rows, distance = already_there(
-            duplicates.scores, fates.alive(), section, threshold, duplicates.seed, Store(other)
-        )
-        fates.drop(rows, "duplicates", f"{section.on}: already in {other}", duplicates.value(distance), threshold)
-    found = duplicates.within(fates.alive())
-    fates.drop_duplicates(found.rows, found.kept, section.on, duplicates.value(found.distance), threshold)
+        for met in already_there(duplicates.scores, fates.alive(), section, threshold, seed, Store(other)):
+            reason = f"{met.reason}: already in {other}"
+            fates.drop_duplicates(met.rows, met.kept, reason, met.value, met.threshold)
+    for fell in duplicates.within(fates.alive()):
+        fates.drop_duplicates(fell.rows, fell.kept, fell.reason, fell.value, fell.threshold)
 
 
 def _drop_over_cap(scores: Scores, fates: Fates, cap: CapSection) -> None:

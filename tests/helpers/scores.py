@@ -12,7 +12,8 @@ from curation.scoring import chunkfile
 from curation.stores.storage import Store
 
 TYPES = {
-    "phash": pa.uint64(), "width": pa.int32(), "height": pa.int32(), "min_side": pa.int32(),
+    "phash": pa.uint64(), "phash_frames": pa.list_(pa.uint64()), "width": pa.int32(), "height": pa.int32(),
+    "min_side": pa.int32(),
     "aesthetic": pa.float32(), "similarity": pa.float32(), "sha256": pa.string(), "pixel_sha256": pa.string(),
 }  # fmt: skip
 

@@ -1,0 +1,80 @@
+"""Sequences of hashes: how much of one is shown, in order, in another."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.selection.sequences import Sequences, in_order, longest_chain
+
+FAR = [int(value) for value in np.random.default_rng(0).integers(0, 1 << 63, 40)]
+"""Hashes of unrelated pictures."""
+
+
+def matched(short: list[int], long: list[int], threshold: int = 6) -> int:
+    follows = np.arange(len(long)) > 0
+    return in_order(np.array(short, np.uint64), np.array(long, np.uint64), follows, threshold)
+
+
+def test_each_is_matched_by_one_of_its_own() -> None:
+    assert matched(FAR[:5], FAR[:5]) == 5
+    assert matched(FAR[10:15], FAR[:20]) == 5
+    assert matched(FAR[:5], FAR[20:30]) == 0
+    assert matched([FAR[0]] * 5, [FAR[0], *FAR[1:6]]) == 1  # a still picture is no clip that shows it once
+
+
+def test_the_order_counts() -> None:
+    assert matched(FAR[:6][::-1], FAR[:6]) == 1
+    assert matched([*FAR[3:6], *FAR[0:3]], FAR[:6]) == 3
+    assert matched([FAR[0], FAR[30], FAR[2]], FAR[:6]) == 2
+
+
+def test_within_the_threshold_of_bits() -> None:
+    six, seven = 0b111111, 0b1111111
+    assert matched([FAR[0] ^ six, FAR[1] ^ seven], [FAR[0], FAR[1]]) == 1
+    assert matched([FAR[0] ^ six], [FAR[0]], 5) == 0
+
+
+def test_a_frame_between_two_others_is_matched_by_them() -> None:
+    first = FAR[0]
+    last = first ^ ((1 << 20) - 1)  # 20 bits changed in a quarter of a second
+    middle = first ^ ((1 << 10) - 1)  # half of them had
+    assert matched([middle], [first, last]) == 1
+    assert matched([middle ^ 0b111111 << 40], [first, last]) == 1
+    assert matched([middle ^ 0b1111111 << 40], [first, last]) == 0
+    assert matched([middle], [first, FAR[1], last]) == 0
+    assert matched([FAR[0] & FAR[1] | FAR[0] & FAR[2]], [FAR[1], FAR[2]]) == 0  # a cut lies between them
+
+
+def test_frames_on_both_sides_of_one_that_tells_nothing_are_no_neighbours() -> None:
+    first, last = FAR[0], FAR[0] ^ ((1 << 20) - 1)
+    middle = FAR[0] ^ ((1 << 10) - 1)
+    column = pa.array([[first, last], [first, None, last], None, [None], [middle], []], pa.list_(pa.uint64()))
+    sequences = Sequences.of(column)
+    assert sequences.counts.tolist() == [2, 2, 0, 0, 1, 0]
+    assert [sequences.shared(4, other, 6) for other in (0, 1)] == [1, 0]
+    assert sequences.of_clips(np.array([4, 1])).tolist() == [middle, first, last]
+
+
+def test_a_column_that_was_sliced_and_taken() -> None:
+    column = pa.array([[1, 2], None, [3], [4, None, 5]], pa.list_(pa.uint64()))
+    cut = Sequences.of(column.slice(1).take(pa.array([2, 0, 1])))
+    assert cut.counts.tolist() == [2, 0, 1] and cut.values.tolist() == [4, 5, 3]
+    assert cut.follows.tolist() == [False, False, False]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=9))
+def test_the_longest_chain_is_that_of_the_table(cells: list[list[bool]]) -> None:
+    table = np.zeros((len(cells) + 1, 8), int)
+    for i, row in enumerate(cells):
+        for j, cell in enumerate(row):
+            table[i + 1, j + 1] = table[i, j] + 1 if cell else max(table[i, j + 1], table[i + 1, j])
+    assert longest_chain(np.array(cells)) == table[-1, -1]
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 500])
+def test_long_clips(length: int) -> None:
+    values = np.random.default_rng(1).integers(0, 1 << 64, length, dtype=np.uint64)
+    assert in_order(values[length // 3 :], values, np.arange(length) > 0, 0) == length - length // 3
