@@ -65,6 +65,11 @@ def beheaded(**how: Any) -> Callable[[Path], None]:
     return make
 
 
+def misnamed(path: Path) -> None:
+    write_video(path, FRAMES)
+    path.write_bytes(path.read_bytes().replace(b"VideoHandler", b"Vid\xe9oHandler"))
+
+
 def turned(turns: int, matrix: Sequence[int], flip: bool = False) -> Callable[[Path], Any]:
     """Stored as a camera that is held askew stores it, with the matrix that brings it upright."""
     stored = [np.ascontiguousarray(np.rot90(frame[:, ::-1] if flip else frame, turns)) for frame in FRAMES]
@@ -140,6 +145,7 @@ SHOWN = {
         start_s=0.16,
     ),
     "cut in the middle of a GOP, mkv": Shown(beheaded(**VP9), ".webm", numbers=range(12, 40), start_s=0.28),
+    "a name that is not UTF-8": Shown(misnamed),
     "one frame": Shown(video(FRAMES[:1]), numbers=[0], facts={"frames": 1, "duration_s": 0.04}),
     "interlaced": Shown(
         video(codec="mpeg2video", options={"b": "4000k", "flags": "+ilme+ildct"}), ".ts", facts={"interlaced": True}

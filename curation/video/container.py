@@ -49,6 +49,11 @@ class Video:
         return float(frame.pts * self.stream.time_base) - self.start
 
 
+def open_container(path: str) -> Any:
+    """A file with its streams. Titles and names may have any encoding."""
+    return av.open(path, options=STATES, metadata_errors="replace")
+
+
 @contextmanager
 def open_video(path: str, max_pixels: int, engine: Engine = "pyav", threads: int = 1) -> Iterator[Video]:
     """Open a file; `engine` makes its frames. Raises Refused with a sentence: no video in it, too large, damaged.
@@ -56,11 +61,11 @@ def open_video(path: str, max_pixels: int, engine: Engine = "pyav", threads: int
     More `threads` decode a sound stream to the same bits; what they make of a damaged one may differ.
     """
     try:
-        with av.open(path, options=STATES) as container:
+        with open_container(path) as container:
             yield _video(path, container, max_pixels, engine, threads)
     except av.error.MemoryError:
         raise
-    except (av.error.FFmpegError, IndexError) as error:  # IndexError: a stream with no decoder behind it
+    except av.error.FFmpegError as error:
         raise Refused(f"not a video that can be read: {_words(error)}") from error
 
 
@@ -132,8 +137,9 @@ def _from_the_start(video: Video) -> Iterator[tuple[float, Any]]:
 
 
 def decoded(video: Video) -> Iterator[Any]:
+    """PyAV frames from where the container stands."""
     started = False
-    for packet in video.container.demux(video.stream):
+    for packet in _packets(video):
         if packet.is_keyframe and any(data.data_type == "encryption_info" for data in packet.iter_sidedata()):
             raise Refused("it is encrypted")
         started = started or packet.is_keyframe
@@ -142,6 +148,13 @@ def decoded(video: Video) -> Iterator[Any]:
         except av.error.InvalidDataError:
             if started:
                 raise  # else: of a stream that was cut, nothing can be decoded before its first key frame
+
+
+def _packets(video: Video) -> Iterator[Any]:
+    try:
+        yield from video.container.demux(video.stream)
+    except IndexError as error:  # PyAV knows the streams that were there when the file was opened
+        raise Refused("a stream begins in the middle of it that its header does not have") from error
 
 
 def values_of(frame: Any, width: int, height: int, interpolation: str) -> Rgb:

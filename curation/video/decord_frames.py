@@ -57,7 +57,7 @@ def _stamps(video: Video) -> list[int]:
         raise Refused(f"decord does not say that it is interlaced{INSTEAD}")
     if any(part.is_alpha for part in frame.format.components) or video.decoder is not video.stream.codec_context:
         raise Refused(f"decord does not see that it is transparent{INSTEAD}")
-    with av.open(video.path, options=container.STATES) as again:
+    with container.open_container(video.path) as again:
         packets = (packet for packet in again.demux(again.streams.video[0]) if packet.size)
         facts = [(None if packet.is_discard else packet.pts, packet.is_keyframe) for packet in packets]
     if len(facts) > container.MAX_FRAMES:

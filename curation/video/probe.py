@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from curation.media.decode import Refused
-from curation.video.container import STATES, Video, upright_size
+from curation.video.container import Video, open_container, upright_size
 
 HDR = (16, 18)
 """Transfer characteristics (ISO 23091-2) of PQ and HLG."""
@@ -97,7 +96,7 @@ def _declared(video: Video) -> tuple[float, bool]:
 
 def _last_packet(video: Video) -> float:
     """Where the file's last packet of any stream ends, s: sound may go on when the pictures are over."""
-    with av.open(video.path, options=STATES) as again:
+    with open_container(video.path) as again:
         ends = (
             float((packet.pts + (packet.duration or 0)) * packet.time_base)
             for packet in again.demux()
