@@ -88,8 +88,10 @@ def _override(data: dict[str, Any], text: str) -> None:
         place = _step(place, step, f"--set {text}", create=depth > 0 or step not in data)
     if isinstance(place, list):
         place[_position(place, steps[-1], f"--set {text}")] = yamlfile.parse_value(value)
-    else:
+    elif isinstance(place, dict):
         place[steps[-1]] = yamlfile.parse_value(value)
+    else:
+        raise UsageError(f"--set {text}: '{steps[-1]}' leads into a plain value")
 
 
 def _step(place: Any, step: str, where: str, create: bool) -> Any:
@@ -104,7 +106,7 @@ def _step(place: Any, step: str, where: str, create: bool) -> Any:
         return item
     if not isinstance(place, dict):
         raise UsageError(f"{where}: '{step}' leads into a plain value")
-    if place.get(step) is None and create:
+    if (place.get(step) is None and create) or place.get(step) is True:  # `media: true` is `media: {}`
         place[step] = {}
     return place[step]
 

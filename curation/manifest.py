@@ -128,11 +128,35 @@ class ShardsSection(Section):
     samples: int = Field(1000, gt=0, description="samples in a shard; the last of a bucket may have less")
 
 
+class MediaSection(Section):
+    """Standardized pixels as files. `media: true` is this with its defaults."""
+
+    crf: float = Field(18.0, ge=0, le=51, description="of H.264: 0 lossless in yuv420p, 18 hardly visible, 51 worst")
+    preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = Field(
+        "medium", description="of x264: slower ones give smaller files"
+    )
+    gop: int = Field(24, gt=0, description="frames from one keyframe to the next; the first frame is always one")
+    images: Literal["jpg", "png", "webp"] = Field(
+        "jpg", description="how pictures are written: jpg (quality 95, no chroma subsampling), png or webp (lossless)"
+    )
+
+
+def _media(value: Any) -> Any:
+    """`true` and `false` for the defaults and nothing."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
 class EncodeSection(Section):
     size: int = Field(256, gt=0, multiple_of=8, description="side of the square whose area every bucket has, px")
     buckets: tuple[str, ...] | Literal["square", "aspect"] = Field(
         "square",
         description='"square", "aspect" (1:2 to 2:1), or a list such as ["256x256", "320x192"] (width x height)',
+    )
+    multiple: int = Field(
+        16,
+        gt=0,
+        multiple_of=8,
+        description="sides of `aspect` buckets are multiples of it, px: the VAE's 8 (LTX: 32) times a DiT's patch",
     )
     fps: float = Field(24.0, gt=0, le=240, description="clips are encoded at this constant rate, by timestamps")
     frames: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = Field(
@@ -143,8 +167,21 @@ class EncodeSection(Section):
     remove_letterbox: bool = True
     filter: Literal["lanczos", "bicubic", "box"] = "lanczos"
     upscale: bool = Field(True, description="enlarge records smaller than their bucket; otherwise they are dropped")
+    latents: bool = Field(True, description="encode with the VAE; false for `media:` alone, no VAE is loaded then")
+    media: Annotated[MediaSection | None, BeforeValidator(_media)] = Field(
+        None,
+        description="write the standardized pixels too (same span, rate, size and crop): clips as H.264 mp4 with "
+        "exactly their bucket's frames, pictures as jpg, png or webp; `true`, or crf, preset, gop, images",
+    )
     vae: str = "embedded"
-    text: str = "embedded"
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="of the VAE's convolutions and products when it encodes; bf16 (autocast) is faster on a GPU and "
+        "moves latents by one or two hundredths of their spread",
+    )
+    text: str | None = Field(
+        "embedded", description="the text encoder; null beside `latents: false` for captions as words"
+    )
     device: str = Field("cpu", description='where the VAE and the text encoder run: "cpu", "cuda"')
     logvar: bool = Field(True, description="store the posterior's log-variance where the VAE has one")
     batch: int = Field(8, gt=0)
@@ -158,6 +195,14 @@ class EncodeSection(Section):
         if not frames or min(frames) < 1:
             raise ValueError("say at least one number of frames, each 1 or more, such as [17, 49]")
         return tuple(sorted(set(frames)))
+
+    @model_validator(mode="after")
+    def _writes_something(self) -> "EncodeSection":
+        if not self.latents and self.media is None:
+            raise ValueError("with `latents: false` there is nothing to write; say `media: true` beside it")
+        if self.latents and self.text is None:
+            raise ValueError("latents are trained on with text states; `text: null` goes with `latents: false`")
+        return self
 
     @field_validator("buckets")
     @classmethod

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from curation import catalog
+from curation.encoding.fits import check_shapes
 from curation.errors import UsageError
 from curation.expression import Expression, parse
 from curation.load import Loaded, suggest
@@ -57,7 +58,11 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The checked plan. `groups` are runs of stages that share a pool; with no GPU stage there is one."""
+    """The checked plan. `groups` are runs of stages that share a pool; with no GPU stage there is one.
+
+    vae   None where the manifest asks for no latents
+    text  None where captions are stored as words alone
+    """
 
     loaded: Loaded
     stages: tuple[PlannedStage, ...]
@@ -111,12 +116,11 @@ def make_plan(loaded: Loaded) -> Plan:
         raise UsageError("\n".join(problems))
     vae = text = None
     if encode := loaded.manifest.encode:
-        vae = _model("vae", encode.vae, loaded.where("encode", "vae"))
-        if encode.vae == "embedded" and any(stage.name == "clips" for stage in stages):
-            where = loaded.where("encode", "vae")
-            sentence = f"{where}: the embedded image VAE cannot encode clips; say `vae: video_autoencoder`"
-            raise UsageError(sentence)
-        text = _model("text", encode.text, loaded.where("encode", "text"))
+        if encode.latents:
+            vae = _model("vae", encode.vae, loaded.where("encode", "vae"))
+            check_shapes(loaded, vae, clips=any(stage.name == "clips" for stage in stages))
+        if encode.text is not None:
+            text = _model("text", encode.text, loaded.where("encode", "text"))
     _check_select(loaded, stages)
     return Plan(loaded, tuple(stages), vae, text)
 

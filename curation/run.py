@@ -9,7 +9,7 @@ from curation.errors import NothingKept, UsageError
 from curation.load import load
 from curation.plan import make_plan
 from curation.reporting.estimate import check_room
-from curation.reporting.ledger import Ledger
+from curation.reporting.ledger import Ledger, footage
 from curation.scoring import chunkfile
 from curation.session import Run, scored_rows
 from curation.sources.download import forget_failed
@@ -83,3 +83,5 @@ def show_places(work: Run, ledger: Ledger) -> None:
     say(f"decision   {store.uri('selection.parquet')}   (`curate why DIR ID` tells one record's story)", soft_wrap=True)
     if work.plan.loaded.manifest.encode and ledger.kept:
         say(f"shards     {store.uri('shards')}", soft_wrap=True)
+        if unused := footage(ledger.phases):
+            say(f"           {unused}", soft_wrap=True)

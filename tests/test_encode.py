@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from skimage import data
 
-from curation.encoding.encode import one_thread
 from curation.encoding.jobs import member
+from curation.encoding.posterior import one_thread
 from curation.encoding.reconstruct import psnr_db
 from curation.errors import CurationError, NothingKept
 from curation.models import open_model, registry
@@ -348,6 +348,17 @@ def test_a_diffusers_vae_stores_its_raw_posterior(corpus: Path, tmp_path: Path) 
         assert sample.mean[:, 0] == pytest.approx(posterior.mean[0].numpy(), abs=2e-3)
         assert sample.logvar is not None and sample.logvar.shape == sample.mean.shape
         assert sample.logvar[:, 0] == pytest.approx(posterior.logvar[0].numpy(), abs=2e-3)
+
+
+def test_another_precision_is_another_latent_and_stands_in_the_index(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    go(corpus / "manifest.yaml", out)
+    exact = {sample.id: sample.latents.astype(np.float32) for sample in sound(out)}
+    assert sound(out).index["vae"]["precision"] == "fp32"
+    go(corpus / "manifest.yaml", out, "encode.precision=bf16")
+    assert sound(out).index["vae"]["precision"] == "bf16"
+    moved = [np.abs(sample.latents - exact[sample.id]).mean() / exact[sample.id].std() for sample in sound(out)]
+    assert all(0 < each < 0.02 for each in moved)
 
 
 def test_latents_that_are_not_numbers_never_reach_a_shard(corpus: Path, tmp_path: Path) -> None:

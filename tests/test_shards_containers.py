@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers.shards import same, samples
 
 from curation.errors import CurationError
 from curation.shards.containers import CONTAINERS, Container, container_of, open_shard
+from curation.shards.sample import MediaFile, Sample
 from curation.stores.storage import Store
 
 
@@ -81,3 +83,46 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 def test_other_files_are_no_shards() -> None:
     with pytest.raises(CurationError, match=r"00000\.npz is no latent shard: they end in \.tar or \.parquet"):
         container_of("00000.npz")
+
+
+def with_media(count: int, latents: bool, size: int = 500) -> list[Sample]:
+    rng = np.random.default_rng(1)
+    made = samples(count)
+    for i, sample in enumerate(made):
+        sample.media = MediaFile("mp4", rng.bytes(size + i))
+        if not latents:
+            sample.mean = sample.logvar = None
+    return made
+
+
+@pytest.mark.parametrize("latents", [True, False])
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_media_come_back_to_the_byte(tmp_path: Path, name: str, latents: bool) -> None:
+    container, written = CONTAINERS[name], with_media(70, latents)
+    for file in "ab":
+        container.write(tmp_path / file, written)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    read = container.open(pa.py_buffer((tmp_path / "a").read_bytes()), "a")
+    for position in (0, 69, 33):
+        ours, theirs = written[position], read[position]
+        assert ours.media and theirs.media and bytes(theirs.media.data) == ours.media.data
+        assert (theirs.id, theirs.media.suffix, theirs.meta) == (ours.id, "mp4", ours.meta)
+        assert same(ours, theirs) if latents else (theirs.mean, theirs.logvar) == (None, None)
+
+
+def test_row_groups_of_heavy_samples_are_small(tmp_path: Path) -> None:
+    """One random access reads about 32 MB, not 64 clips."""
+    write = CONTAINERS["parquet"].write
+    write(tmp_path / "s.parquet", with_media(10, latents=False, size=11_000_000))
+    file = pq.ParquetFile(tmp_path / "s.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [2, 2, 2, 2, 2]
+    shard = CONTAINERS["parquet"].open(pa.py_buffer((tmp_path / "s.parquet").read_bytes()), "s")
+    assert [len(sample.media.data) for sample in (shard[9], shard[2])] == [11_000_009, 11_000_002]  # type: ignore[union-attr]
+
+
+def test_a_sample_with_neither_latents_nor_media_is_refused(tmp_path: Path) -> None:
+    empty = with_media(1, latents=False)
+    empty[0].media = None
+    CONTAINERS["webdataset"].write(tmp_path / "a.tar", empty)
+    with pytest.raises(CurationError, match=r"incomplete or damaged \('latent_mean\.npy'\)"):
+        list(CONTAINERS["webdataset"].open(pa.py_buffer((tmp_path / "a.tar").read_bytes()), "a.tar"))

@@ -190,3 +190,19 @@ def test_a_batch_of_two_buckets_is_refused(root: Path) -> None:
     dataset = LatentDataset(str(root))
     with pytest.raises(CurationError, match="a batch holds latents of one bucket, this one 1x32x48, 1x64x64"):
         collate([dataset[0], dataset[77]])
+
+
+def test_media_that_the_index_promises_must_be_there(root: Path) -> None:
+    index_with(root, media={"video": {"crf": 18}})
+    with pytest.raises(CurationError, match=r"has no media, which the index promises: encode it again"):
+        Shards(str(root))[0]
+
+
+def test_shards_without_latents_or_texts_say_so(root: Path) -> None:
+    index_with(root, vae=None, statistics=None, text=None, null_text=None)
+    shards = Shards(str(root))
+    for wanted in (lambda: shards.vae, lambda: shards.shape(0), shards.null_text):
+        with pytest.raises(CurationError, match=r"holds media and no latents|holds no text states"):
+            wanted()
+    with pytest.raises(CurationError, match="the bucket's is None"):  # a shard of latents under such an index
+        shards[0]

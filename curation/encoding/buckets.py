@@ -9,8 +9,6 @@ from curation.media.standardize import Recipe
 
 ASPECTS = (1 / 2, 9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9, 2.0)
 """Width / height of the buckets of `buckets: aspect`."""
-MULTIPLE = 16
-"""Sides are multiples of it: 8 for the VAE, 2 for a DiT's patches."""
 
 
 @dataclass(frozen=True, order=True)
@@ -35,21 +33,21 @@ class Bucket:
 
 def table(encode: EncodeSection) -> tuple[Bucket, ...]:
     """All buckets of a manifest."""
-    return _table(encode.size, encode.buckets)
+    return _table(encode.size, encode.buckets, encode.multiple)
 
 
 @lru_cache
-def _table(size: int, buckets: str | tuple[str, ...]) -> tuple[Bucket, ...]:
+def _table(size: int, buckets: str | tuple[str, ...], multiple: int) -> tuple[Bucket, ...]:
     if buckets == "square":
         return (Bucket(1, size, size),)
     if buckets == "aspect":
-        sides = [(_round(size * aspect**0.5), _round(size / aspect**0.5)) for aspect in ASPECTS]
+        sides = [[_round(side, multiple) for side in (size * aspect**0.5, size / aspect**0.5)] for aspect in ASPECTS]
         return tuple(sorted({Bucket(1, height, width) for width, height in sides}))
     return tuple(sorted({_listed(text) for text in buckets}))
 
 
-def _round(side: float) -> int:
-    return max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)
+def _round(side: float, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)
 
 
 def _listed(text: str) -> Bucket:

@@ -1,11 +1,10 @@
-"""Makes one shard: fetch, decode and standardize in the sandbox, VAE, text, commit. Knows no Ray."""
+"""Makes one shard: fetch, decode and standardize in the sandbox, VAE and media, text, commit. Knows no Ray."""
 
 import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from curation.encoding.account import ChannelSums, Footage
 from curation.encoding.buckets import Bucket, length, recipe
-from curation.encoding.earlier import EarlierShards, Keys
+from curation.encoding.earlier import FITTED, EarlierShards, Keys, Parts
 from curation.encoding.jobs import CODE_VERSION, ShardJob, seconds_of
+from curation.encoding.posterior import Posterior, posteriors
 from curation.errors import CurationError
 from curation.manifest import EncodeSection
 from curation.media.sandbox import Decoder, Limits
@@ -27,14 +28,15 @@ from curation.models import ModelInfo, open_model
 from curation.plan import digest
 from curation.scoring.score import RunContext
 from curation.shards.containers import CONTAINERS
-from curation.shards.sample import Halfs, Sample
+from curation.shards.sample import Sample
 from curation.stage import sentence
+from curation.video.mp4 import media_file, versions
 from curation.video.reader import VideoReader, on_disk
 
 FETCHERS = 4
+BATCH_PIXELS = 64_000_000
+"""Of records that are decoded at once, as scoring has it: 192 MB of RGB; one clip may be more."""
 CHANGED = "the file changed since it was scored: `curate run --retry` scores it again"
-FITTED = ("crop_ltrb", "resized_width", "resized_height", "original_width", "original_height")
-Posterior = tuple[Halfs, Halfs | None]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class EncodeSettings:
     """What every encode worker of a run shares."""
 
     encode: EncodeSection
-    vae: ModelInfo
-    text: ModelInfo
+    vae: ModelInfo | None
+    text: ModelInfo | None
     context: RunContext
     limits: Limits
     device: str = "cpu"
@@ -62,11 +64,16 @@ class ShardEncoder:
 
     @property
     def vae(self) -> Any:
-        return open_model("vae", self.settings.encode.vae, self.settings.device)
+        """Raises CurationError where it, or its device, cannot be had."""
+        try:
+            return open_model("vae", self.settings.encode.vae, self.settings.device)
+        except (RuntimeError, AssertionError) as error:  # the last: torch without CUDA
+            name = self.settings.vae.id if self.settings.vae else self.settings.encode.vae
+            raise CurationError(f"the VAE {name} cannot encode on {self.settings.device}: {sentence(error)}") from error
 
     @property
     def text(self) -> Any:
-        return open_model("text", self.settings.encode.text, self.settings.device)
+        return open_model("text", str(self.settings.encode.text), self.settings.device)
 
     def encode_item(self, item: dict[str, Any]) -> dict[str, Any]:
         """Make the shard of a job, or report the records that cannot be encoded; the report comes last.
@@ -79,15 +86,15 @@ class ShardEncoder:
         report: dict[str, Any] = {"job": item, "failures": failures}
         container = CONTAINERS[self.settings.encode.shards.format]
         with tempfile.TemporaryDirectory() as folder:
-            local, sums = Path(folder) / f"shard{container.suffix}", ChannelSums()
-            container.write(local, self._samples(rows, Bucket.named(job.bucket), failures, sums))
+            local, sums, footage = Path(folder) / f"shard{container.suffix}", ChannelSums(), Footage()
+            container.write(local, self._samples(rows, Bucket.named(job.bucket), failures, (sums, footage)))
             if not failures:
                 report["shard"] = {
                     "path": job.path(container.suffix),
                     "bucket": job.bucket,
                     "samples": len(rows),
                 } | file_facts(local)
-                report["sums"] = sums.as_json()
+                report["sums"], report["footage"] = sums.as_json(), footage.as_json()
                 report["members"] = [{"id": row["id"], **asdict(self._keys(row))} for row in rows]
                 self.store.put(job.staged(container.suffix), local)
         name = job.failed if failures else job.done
@@ -101,13 +108,20 @@ class ShardEncoder:
         self._videos.close()
 
     def _keys(self, row: dict[str, Any]) -> Keys:
-        settings = self.settings
-        row = row | {"frames": self._frames(row)}
-        span = [row["start_s"], row["end_s"], settings.encode.fps, row["frames"], settings.video_decoder]
-        span = span if row["media"] == "video" else []
-        made = [*span, CODE_VERSION, PIL.__version__, settings.vae.id, settings.vae.sha256, settings.encode.logvar]
-        latents = digest([row["content_sha256"], repr(self._recipe(row)), *made])
-        return Keys(latents, digest([self._captions(row), settings.text.id, settings.text.sha256]))
+        settings, encode = self.settings, self.settings.encode
+        clip = row["media"] == "video"
+        span = [row["start_s"], row["end_s"], encode.fps, self._frames(row), settings.video_decoder] if clip else []
+        pixels = [row["content_sha256"], repr(self._recipe(row)), *span, CODE_VERSION, PIL.__version__]
+        latents = text = media = None
+        if settings.vae:
+            latents = digest([*pixels, settings.vae.id, settings.vae.sha256, encode.logvar, encode.precision])
+        if settings.text:
+            text = digest([self._captions(row), settings.text.id, settings.text.sha256])
+        if encode.media:
+            words = encode.media.model_dump(mode="json")
+            pictures = words.pop("images")
+            media = digest([*pixels, words if clip else pictures, versions()])
+        return Keys(latents, text, media)
 
     def _frames(self, row: dict[str, Any]) -> int:
         return length(seconds_of(row), self.settings.encode)
@@ -124,10 +138,10 @@ class ShardEncoder:
         rows: Sequence[dict[str, Any]],
         bucket: Bucket,
         failures: list[dict[str, str]],
-        sums: "ChannelSums",
+        accounts: Sequence[ChannelSums | Footage],
     ) -> Iterator[Sample]:
         """The samples in order; records without one are added to `failures`."""
-        size = self.settings.encode.batch
+        size = rows_at_once(bucket, self.settings.encode.batch)
         for part in (rows[i : i + size] for i in range(0, len(rows), size)):
             # The shard is lost after a failure: the rest is only looked at, to find all failures at once.
             made = self._checked(part) if failures else self._encode(part, bucket)
@@ -135,7 +149,8 @@ class ShardEncoder:
                 if isinstance(sample, str):
                     failures.append({"id": row["id"], "error": sample})
                 elif isinstance(sample, Sample):
-                    sums.add(sample)
+                    for account in accounts:
+                        account.add(sample)
                     yield sample
 
     def _checked(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
@@ -144,50 +159,46 @@ class ShardEncoder:
 
     def _encode(self, rows: Sequence[dict[str, Any]], bucket: Bucket) -> list[Sample | str]:
         """One batch: a sample per row, or the sentence why there is none."""
-        earlier = [self._earlier.find(row, self._keys(row)) for row in rows]
-        new = [i for i, found in enumerate(earlier) if found is None]
-        pictures = dict(zip(new, self._fetchers.map(self.standardized, [rows[i] for i in new]), strict=True))
-        good = {i: picture for i, picture in pictures.items() if isinstance(picture, Standardized)}
-        posteriors = dict(zip(good, self._posteriors([picture.rgb for picture in good.values()]), strict=True))
-        out: list[Sample | str] = []
-        for i, row in enumerate(rows):
-            found = earlier[i]
-            if found is not None:
-                out.append(self._again(row, bucket, *found))
-            elif i in good:
-                out.append(self._fresh(row, bucket, good[i], posteriors[i]))
-            else:
-                out.append(str(pictures[i]))
-        return out
+        keys = [self._keys(row) for row in rows]
+        parts = [self._earlier.find(row, each) for row, each in zip(rows, keys, strict=True)]
+        new = [i for i in range(len(rows)) if parts[i].lacks_pixels(keys[i])]
+        found = self._fetchers.map(lambda i: self._see(rows[i], keys[i], parts[i]), new)
+        seen = dict(zip(new, found, strict=True))
+        pixels = {i: rgb for i, rgb in seen.items() if rgb is not None and not isinstance(rgb, str)}
+        for i, posterior in zip(pixels, self._posteriors(list(pixels.values())), strict=True):
+            parts[i].posterior = posterior
+        failed = {i: why for i, why in seen.items() if isinstance(why, str)}
+        return [failed.get(i) or self._sample(rows[i], bucket, keys[i], parts[i]) for i in range(len(rows))]
 
-    def _fresh(self, row: dict[str, Any], bucket: Bucket, picture: Standardized, posterior: Posterior) -> Sample | str:
-        if not all(np.isfinite(part).all() for part in posterior if part is not None):
-            return "the VAE gave values that are NaN or infinite in fp16"
+    def _see(self, row: dict[str, Any], keys: Keys, parts: Parts) -> NDArray[np.uint8] | str | None:
+        """Fill in what the pixels give at once; returns them where the VAE has yet to see them."""
+        picture = self.standardized(row)
+        if isinstance(picture, str):
+            return picture
         original = (picture.info["original_width"], picture.info["original_height"])
-        fitted = dict(zip(FITTED, (list(picture.crop_ltrb), *picture.resized, *original), strict=True))
-        return self._sample(
-            row, posterior, None, metadata(row, bucket, self._captions(row), self.settings.encode.fps) | fitted
-        )
+        parts.fitted = dict(zip(FITTED, (list(picture.crop_ltrb), *picture.resized, *original), strict=True))
+        encode = self.settings.encode
+        if encode.media and parts.lacks_media(keys):
+            parts.media = media_file(picture.rgb, encode.fps, encode.media)
+        return picture.rgb if parts.lacks_latents(keys) else None
 
-    def _again(self, row: dict[str, Any], bucket: Bucket, old: Sample, texts_hold: bool) -> Sample | str:
-        fitted = {name: old.meta[name] for name in FITTED}
-        texts = old.texts if texts_hold else None
-        return self._sample(
-            row,
-            (old.mean, old.logvar),
-            texts,
-            metadata(row, bucket, self._captions(row), self.settings.encode.fps) | fitted,
-        )
+    def _posteriors(self, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Posterior]:
+        if pictures:
+            assert self.settings.vae
+            yield from posteriors(self.vae, self.settings.vae.id, pictures, self.settings.encode)
 
-    def _sample(
-        self, row: dict[str, Any], posterior: Posterior, texts: list[Halfs] | None, meta: dict[str, Any]
-    ) -> Sample | str:
-        if texts is None:
+    def _sample(self, row: dict[str, Any], bucket: Bucket, keys: Keys, parts: Parts) -> Sample | str:
+        mean, logvar = parts.posterior or (None, None)
+        if not all(np.isfinite(part).all() for part in (mean, logvar) if part is not None):
+            return "the VAE gave values that are NaN or infinite in fp16"
+        captions = self._captions(row)
+        if parts.texts is None:
             try:
-                texts = self.text.tokens(self._captions(row))
+                parts.texts = self.text.tokens(captions) if keys.text_key else []
             except Exception as error:  # noqa: BLE001 (one caption must not cost a shard)
                 return f"the text encoder failed on its captions: {sentence(error)}"
-        return Sample(row["id"], *posterior, texts, meta)
+        meta = metadata(row, bucket, captions, self.settings.encode.fps) | (parts.fitted or {})
+        return Sample(row["id"], mean, logvar, parts.texts, meta, parts.media)
 
     def standardized(self, row: dict[str, Any]) -> Standardized | str:
         """A record's pixels for its bucket, or the sentence why there are none."""
@@ -208,31 +219,10 @@ class ShardEncoder:
             span = row["start_s"], row["end_s"]
             return self._videos.cut(path, span, self.settings.encode.fps, self._frames(row), self._recipe(row))
 
-    def _posteriors(self, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Posterior]:
-        """uint8 [(T,) H, W, 3] each -> raw mean and log-variance, fp16 [C, t, h, w]; constant ones [C, 1, 1, 1].
 
-        On a CPU one by one: that costs nothing, and no convolution's choice of algorithm can make a latent
-        depend on its neighbours in the batch.
-        """
-        size = 1 if self.settings.device == "cpu" else max(1, len(pictures))
-        for batch in (pictures[i : i + size] for i in range(0, len(pictures), size)):
-            means, logvars = self._posterior(np.stack(batch))
-            for i in range(len(batch)):
-                yield _half(means[i]), None if logvars is None else _half(_spatially_constant(logvars[i]))
-
-    def _posterior(self, pixels: NDArray[np.uint8]) -> tuple[Any, Any]:
-        """uint8 [B, (T,) H, W, 3] -> float32 mean and log-variance (None where it is not stored) [B, C, (t,) h, w]."""
-        import torch
-
-        with one_thread():
-            # contiguous: the last bit of a convolution depends on the memory layout
-            values = torch.from_numpy(pixels).movedim(-1, 1).contiguous().float() / 127.5 - 1
-            try:
-                mean, logvar = self.vae.encode(values.to(self.settings.device))
-            except (RuntimeError, ValueError, AssertionError) as error:  # the last: torch without CUDA
-                what = f"the VAE {self.settings.vae.id} cannot encode {tuple(values.shape)}"
-                raise CurationError(f"{what}: {sentence(error)}") from error
-        return mean, logvar.clamp(-30, 20) if logvar is not None and self.settings.encode.logvar else None
+def rows_at_once(bucket: Bucket, batch: int) -> int:
+    """How many records of a bucket are decoded together: at most `batch`, and what bounds a worker's memory."""
+    return max(1, min(batch, BATCH_PIXELS // (bucket.frames * bucket.height * bucket.width)))
 
 
 def members_of(store: Any, job: ShardJob) -> list[dict[str, Any]]:
@@ -280,55 +270,3 @@ def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: floa
         "caption_sources": row["caption_sources"][: len(captions)],
         "scores": scores,
     } | clip
-
-
-class ChannelSums:
-    """Per channel of the stored means: how many values, their sum and sum of squares; how many not finite."""
-
-    def __init__(self) -> None:
-        self.values, self.nan = 0, 0
-        self.sum: NDArray[np.float64] = np.zeros(0)
-        self.squares: NDArray[np.float64] = np.zeros(0)
-
-    def add(self, sample: Sample) -> None:
-        mean = sample.mean.astype(np.float64).reshape(len(sample.mean), -1)
-        if not self.values:
-            self.sum, self.squares = np.zeros(len(mean)), np.zeros(len(mean))
-        self.values += mean.shape[1]
-        self.nan += int((~np.isfinite(mean)).sum())
-        self.sum += mean.sum(1)
-        self.squares += np.square(mean).sum(1)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "values": self.values,
-            "sum": self.sum.tolist(),
-            "squares": self.squares.tolist(),
-            "nan": self.nan,
-        }
-
-
-def _half(tensor: Any) -> Halfs:
-    """fp16 with a time axis: [C, h, w] -> [C, 1, h, w]; a clip has its own."""
-    with np.errstate(over="ignore"):  # becomes infinite, which the caller looks for
-        values = tensor.cpu().numpy().astype(np.float16)
-    return values if values.ndim == 4 else values[:, None]  # type: ignore[no-any-return]
-
-
-def _spatially_constant(logvar: Any) -> Any:
-    """[C, (t,) h, w], or [C, (1,) 1, 1] where that says the same."""
-    corner = logvar.flatten(1)[:, 0].view(-1, *[1] * (logvar.ndim - 1))
-    return corner if bool((logvar == corner).all()) else logvar
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Results must not depend on how many threads a worker happens to have."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

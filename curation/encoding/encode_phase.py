@@ -42,11 +42,11 @@ def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
         failed |= found
         selection = run.select(failed)
         final = buckets_of(run.store, selection, encode)
-    publish(run.store, run.plan, jobs, rounds)
+    footage = publish(run.store, run.plan, jobs, rounds)
     reconstruct(run.store, settings_of(run.plan, run.store), jobs)
     samples = sum(job.samples for job in jobs)
     seconds = round(time.monotonic() - started, 2)
-    run.phases["encode"] = {"seconds": seconds, "records": samples, "shards": len(jobs)}
+    run.phases["encode"] = {"seconds": seconds, "records": samples, "shards": len(jobs), **footage}
     return selection
 
 
@@ -66,7 +66,7 @@ def _round(run: Run, members: dict[ShardJob, list[str]]) -> dict[str, str]:
 def settings_of(plan: Plan, store: Store) -> EncodeSettings:
     """What the workers of this plan share."""
     manifest = plan.loaded.manifest
-    assert manifest.encode and plan.vae and plan.text
+    assert manifest.encode
     return EncodeSettings(
         manifest.encode,
         plan.vae,

@@ -21,6 +21,7 @@ from curation.record import BASE_SCHEMA
 from curation.scoring import chunkfile
 from curation.shards.sample import FORMAT_VERSION
 from curation.stores.storage import Store
+from curation.video.mp4 import versions
 
 WORK = "_work/encode"
 DEAL = f"{WORK}/deal.parquet"
@@ -79,12 +80,13 @@ class ShardJob:
 
 def encode_fingerprint(plan: Plan) -> str:
     """Hash of every setting that decides a byte of a shard beside its members."""
-    encode = plan.loaded.manifest.encode
-    assert encode and plan.vae and plan.text
+    encode, decoder = plan.loaded.manifest.encode, plan.loaded.manifest.engine.video_decoder
+    assert encode
     left_out = {"reconstructions", "vae", "text", "upscale", "shards"}
     settings = {**encode.model_dump(mode="json", exclude=left_out), "format": encode.shards.format}
-    models = [(model.id, model.sha256) for model in (plan.vae, plan.text)]
-    return digest([CODE_VERSION, FORMAT_VERSION, PIL.__version__, settings, models, plan.score_fingerprint])
+    models = [model and (model.id, model.sha256) for model in (plan.vae, plan.text)]
+    made = [CODE_VERSION, FORMAT_VERSION, PIL.__version__, decoder, *(versions() if encode.media else [])]
+    return digest([*made, settings, models, plan.score_fingerprint])
 
 
 def buckets_of(store: Store, selection: pa.Table, encode: EncodeSection) -> dict[str, list[str]]:
@@ -219,6 +221,7 @@ DEAL_SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("key", pa.string()),
         ("text_key", pa.string()),
+        ("media_key", pa.string()),
     ]
 )
 

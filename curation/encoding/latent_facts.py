@@ -1,4 +1,4 @@
-"""What the index of shards/ says of how latents were made."""
+"""What the index of shards/ says of how latents and media were made."""
 
 import base64
 import hashlib
@@ -10,20 +10,25 @@ from typing import Any
 import numpy as np
 import PIL
 
+from curation.encoding.account import Footage
 from curation.encoding.jobs import WORK, encode_fingerprint
+from curation.manifest import EncodeSection
 from curation.models import ModelInfo, open_model
 from curation.plan import Plan
 from curation.shards.sample import FORMAT_VERSION
 from curation.stores.storage import Store
+from curation.video.mp4 import facts as media_facts
 
 FACTS = f"{WORK}/facts"
 
 
 def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
-    """The index: what a reader must know of the latents. `reports` hold each shard's entry and its sums."""
+    """The index: what a reader must know of the samples. `reports` hold each shard's entry and its sums."""
     encode = plan.loaded.manifest.encode
-    assert encode and plan.vae and plan.text
-    vae, text = _vae(plan.vae, encode.vae, store), _text(plan.text, encode.text, store)
+    assert encode
+    vae = _vae(plan.vae, encode, store) if plan.vae else None
+    text = _text(plan.text, str(encode.text), store) if plan.text else None
+    sums = [report["sums"] for report in reports]
     buckets = Counter[str]()
     for report in reports:
         buckets[report["shard"]["bucket"]] += report["shard"]["samples"]
@@ -34,8 +39,10 @@ def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> 
         "buckets": buckets,
         "format": encode.shards.format,
         "vae": vae,
-        "text": {key: text[key] for key in ("id", "spec", "sha256", "dimensions", "max_tokens")},
-        "null_text": text["null"],
+        "text": text and {key: text[key] for key in ("id", "spec", "sha256", "dimensions", "max_tokens")},
+        "null_text": text and text["null"],
+        "media": media_facts(encode.media, encode.fps) if encode.media else None,
+        "footage": Footage.total([report["footage"] for report in reports]),
         "preprocessing": {
             "resize": f"{encode.filter}, antialiased, one resize of the crop",
             "library": f"pillow {PIL.__version__}",
@@ -44,14 +51,14 @@ def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> 
             "range": "[-1, 1]",
         },
         "config_hash": encode_fingerprint(plan),
-        "statistics": statistics([report["sums"] for report in reports], vae["latents_mean"], vae["latents_std"]),
-        "nan_count": sum(report["sums"]["nan"] for report in reports),
+        "statistics": vae and statistics(sums, vae["latents_mean"], vae["latents_std"]),
+        "nan_count": sum(part["nan"] for part in sums),
     }
 
 
-def _vae(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
+def _vae(info: ModelInfo, encode: EncodeSection, store: Store) -> dict[str, Any]:
     def look() -> dict[str, Any]:
-        vae = open_model("vae", spec)
+        vae = open_model("vae", encode.vae)
         return {
             "id": info.id,
             "sha256": info.sha256,
@@ -63,7 +70,7 @@ def _vae(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
             "latents_std": list(vae.latents_std),
         }
 
-    return _remembered(store, "vae", info, look) | {"spec": spec}
+    return _remembered(store, "vae", info, look) | {"spec": encode.vae, "precision": encode.precision}
 
 
 def _text(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:

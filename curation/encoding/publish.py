@@ -18,8 +18,8 @@ from curation.shards.containers import CONTAINERS
 from curation.stores.storage import Store
 
 
-def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable[ShardJob]) -> None:
-    """Move staged shards to their places, sweep what no job names, commit the index.
+def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable[ShardJob]) -> dict[str, Any]:
+    """Move staged shards to their places, sweep what no job names, commit the index; returns the shards' footage.
 
     rounds  jobs of earlier rounds of this phase, whose outcome is remembered
 
@@ -41,7 +41,10 @@ def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable
             shards.delete(found.name)
     if not shards.exists(index.NAME):
         write_deal(store, jobs)
-    index.write(shards, index_of(plan, reports, store))
+    described = index_of(plan, reports, store)
+    index.write(shards, described)
+    footage: dict[str, Any] = described["footage"]
+    return footage
 
 
 def report_of(store: Store, job: ShardJob) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def report_of(store: Store, job: ShardJob) -> dict[str, Any]:
 def summary_of(store: Store, job: ShardJob) -> dict[str, Any]:
     """The report without its list of members: what the driver may hold of every shard."""
     report = report_of(store, job)
-    return {"shard": report["shard"], "sums": report["sums"]}
+    return {name: report[name] for name in ("shard", "sums", "footage")}
 
 
 def remember(store: Store, jobs: Iterable[ShardJob], rounds: Iterable[ShardJob]) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from curation.encoding.encode import EncodeSettings, ShardEncoder, members_of, one_thread
+from curation.encoding.encode import EncodeSettings, ShardEncoder, members_of
 from curation.encoding.jobs import WORK, ShardJob
+from curation.encoding.posterior import one_thread
 from curation.encoding.publish import report_of
 from curation.media.standardize import Standardized
 from curation.plan import digest
@@ -30,9 +31,10 @@ Wanted = tuple[str, int, ShardJob]
 def reconstruct(store: Store, settings: EncodeSettings, jobs: Sequence[ShardJob]) -> None:
     """Write <id>.png (original left, decoded latent right) for the first ids by order, and psnr.json in dB.
 
-    The ids are hashes, so that the first of them are a random sample. Done once for a set of shards.
+    The ids are hashes, so that the first of them are a random sample. Done once for a set of shards; none are
+    made where there are no latents.
     """
-    wanted = first_ids(store, jobs, settings.encode.reconstructions)
+    wanted = first_ids(store, jobs, settings.encode.reconstructions if settings.vae else 0)
     key = digest([(identity, position, job.name) for identity, position, job in wanted])
     if store.exists(MARK) and store.read(MARK).decode() == key:
         return
@@ -83,7 +85,7 @@ def decode(vae: Any, sample: Sample, device: str = "cpu") -> NDArray[np.uint8]:
     import torch
 
     with one_thread():
-        mean = sample.mean[:, 0] if sample.meta.get("frames", 1) == 1 else sample.mean
+        mean = sample.latents[:, 0] if sample.meta.get("frames", 1) == 1 else sample.latents
         latents = torch.from_numpy(mean.astype(np.float32))[None]
         image = vae.decode(latents.to(device))[0]
     return (image.clamp(-1, 1) * 127.5 + 127.5).round().byte().movedim(0, -1).cpu().numpy()  # type: ignore[no-any-return]

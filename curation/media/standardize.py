@@ -20,7 +20,7 @@ class Recipe:
     """What to make of a picture.
 
     width, height  of the bucket, px
-    crop           centre, or smart: where the window holds most edges
+    crop           centre, or smart: where the window holds most edges; in a clip, of its first frame
     box            left, top, right, bottom of the content, where a letterbox is to be removed
     filter         lanczos, bicubic or box, all antialiased
     """
@@ -48,13 +48,14 @@ class Standardized:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def standardize(image: Image.Image, recipe: Recipe) -> Standardized:
+def standardize(image: Image.Image, recipe: Recipe, window: Box | None = None) -> Standardized:
     """Crop to the bucket's aspect and resize: bit for bit Pillow's `image.resize((w, h), filter, box=crop)`.
 
     A letterbox is cut off before: Pillow's filters look beyond `box`, and would draw its colour into the rim.
+    `window` is the crop where it is known: a clip's must not jump from frame to frame.
     """
     box = recipe.box or (0, 0, image.width, image.height)
-    crop = crop_box(image, box, recipe)
+    crop = window or crop_box(image, box, recipe)
     scale = recipe.width / (crop[2] - crop[0])
     resized = (
         max(recipe.width, round((box[2] - box[0]) * scale)),

@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from curation.models.registry import ModelInfo
+from curation.models.registry import ModelInfo, Takes
 
 
 class EmbeddedVae:
@@ -20,7 +20,7 @@ class EmbeddedVae:
 
     @classmethod
     def describe(cls, argument: str) -> ModelInfo:
-        return _info("embedded:autoencoder-8x16", "autoencoder.safetensors")
+        return _info("embedded:autoencoder-8x16", "autoencoder.safetensors", Takes(8, 0))
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
         """float32 [B, 3, H, W] in [-1, 1] -> raw posterior (mean, logvar), float32 [B, 16, H/8, W/8]."""
@@ -47,7 +47,7 @@ class EmbeddedVideoVae:
 
     @classmethod
     def describe(cls, argument: str) -> ModelInfo:
-        return _info("embedded:video-autoencoder-4x8x16", "video_autoencoder.safetensors")
+        return _info("embedded:video-autoencoder-4x8x16", "video_autoencoder.safetensors", Takes(8, 4))
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
         """float32 [B, 3, H, W] or [B, 3, 1 + 4k, H, W] in [-1, 1] -> raw (mean, logvar), float32, time axis as given.
@@ -68,8 +68,8 @@ class EmbeddedVideoVae:
         return self.model.decode(latents[:, :, None])[:, :, 0]
 
 
-def _info(identity: str, file: str) -> ModelInfo:
+def _info(identity: str, file: str, takes: Takes) -> ModelInfo:
     path = Path(__file__).parent / "weights" / file
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     problem = f"it needs {' and '.join(missing)}: pip install curation[embedded]" if missing else None
-    return ModelInfo(identity, hashlib.sha256(path.read_bytes()).hexdigest(), problem)
+    return ModelInfo(identity, hashlib.sha256(path.read_bytes()).hexdigest(), problem, takes)

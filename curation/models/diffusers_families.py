@@ -1,7 +1,10 @@
 """What diffusers' autoencoders differ in: their factors, their latents' normalisation, which frames they take."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from curation.models.registry import Takes
 
 CLASSES = (
     "AutoencoderKL",
@@ -30,7 +33,7 @@ def facts_of(model: Any) -> Facts:
     """Of a loaded autoencoder, from its config and buffers (the pipelines of diffusers 0.42 normalise so)."""
     config, kind = model.config, type(model).__name__
     channels = int(config.z_dim if kind == "AutoencoderKLWan" else config.latent_channels)
-    spatial, temporal = _factors(model, kind)
+    spatial, temporal = _factors(config, kind)
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if kind == "AutoencoderKLLTXVideo":
         mean, std = model.latents_mean.tolist(), (model.latents_std / float(config.scaling_factor)).tolist()
@@ -41,20 +44,37 @@ def facts_of(model: Any) -> Facts:
         temporal,
         [float(x) for x in mean] if mean else [float(shift or 0)] * channels,
         [float(x) for x in std] if std else [1 / float(scale)] * channels,
-        2 * temporal if kind == "AutoencoderKLCogVideoX" else temporal,
+        _step(kind, temporal),
     )
 
 
-def _factors(model: Any, kind: str) -> tuple[int, int]:
-    config = model.config
+def takes_of(config: Mapping[str, Any]) -> Takes | None:
+    """What an autoencoder takes, from its config.json alone; None for a class that is not known here."""
+    kind = str(config.get("_class_name", CLASSES[0]))
+    if kind not in CLASSES:
+        return None
+    spatial, temporal = _factors(config, kind)
+    return Takes(spatial, 0 if kind == CLASSES[0] else _step(kind, temporal))
+
+
+def _step(kind: str, temporal: int) -> int:
+    return 2 * temporal if kind == "AutoencoderKLCogVideoX" else temporal
+
+
+def _factors(config: Mapping[str, Any], kind: str) -> tuple[int, int]:
+    """Spatial and temporal; a key that an older config lacks has the constructor's default."""
     if kind == "AutoencoderKLWan":
-        return int(config.scale_factor_spatial or 8), int(config.scale_factor_temporal or 4)
+        return int(config.get("scale_factor_spatial") or 8), int(config.get("scale_factor_temporal") or 4)
+    ratios = config.get("spatial_compression_ratio"), config.get("temporal_compression_ratio")
     if kind == "AutoencoderKLLTXVideo":
-        return int(model.spatial_compression_ratio), int(model.temporal_compression_ratio)
+        halvings = 2 ** sum(config.get("spatio_temporal_scaling", (True, True, True, False)))
+        patches = config.get("patch_size", 4), config.get("patch_size_t", 1)
+        return int(ratios[0] or patches[0] * halvings), int(ratios[1] or patches[1] * halvings)
     if kind == "AutoencoderKLHunyuanVideo":
-        return int(config.spatial_compression_ratio), int(config.temporal_compression_ratio)
-    spatial = 2 ** (len(config.block_out_channels) - 1)
-    return spatial, int(config.temporal_compression_ratio) if kind == "AutoencoderKLCogVideoX" else 1
+        return int(ratios[0] or 8), int(ratios[1] or 4)
+    of_clips = kind == "AutoencoderKLCogVideoX"
+    blocks = config.get("block_out_channels", (128, 256, 256, 512) if of_clips else (64,))
+    return 2 ** (len(blocks) - 1), int(ratios[1] or 4) if of_clips else 1
 
 
 def normalise(mean: Any, logvar: Any, latents_mean: list[float], latents_std: list[float]) -> tuple[Any, Any]:

@@ -2,15 +2,16 @@
 
 import hashlib
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.errors import CurationError
-from curation.models.diffusers_families import CLASSES, facts_of
+from curation.models.diffusers_families import CLASSES, facts_of, takes_of
 from curation.models.hub import hub_problem
 from curation.models.packaged import sha256
-from curation.models.registry import ModelInfo
+from curation.models.registry import ModelInfo, Takes
 from curation.models.torchvision_mend import mend
 from curation.stage import sentence
 
@@ -74,10 +75,12 @@ class DiffusersVae:
             files = [place.folder / CONFIG, place.folder / WEIGHTS]
             missing = " and no ".join(file.name for file in files if not file.is_file())
             problem = f"the folder {place.folder} has no {missing}" if missing else None
-            return ModelInfo(f"diffusers:{place.folder.name}", "" if missing else sha256(*files), problem)
+            digest, takes = ("", None) if missing else (sha256(*files), _takes(place))
+            return ModelInfo(f"diffusers:{place.folder.name}", digest, problem, takes)
         if problem := hub_problem(place.repository, [place.weights]):
             return ModelInfo(f"diffusers:{argument}", "", problem)
-        return ModelInfo(f"diffusers:{argument}", hashlib.sha256(f"{argument}@{place.commit()}".encode()).hexdigest())
+        digest = hashlib.sha256(f"{argument}@{place.commit()}".encode()).hexdigest()
+        return ModelInfo(f"diffusers:{argument}", digest, takes=_takes(place))
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         if problem := self.describe(argument).problem:  # a hub that is out of reach would be retried for a minute
@@ -126,6 +129,19 @@ class DiffusersVae:
 
         with torch.inference_mode():
             return _like(self.model.decode(self._shaped(latents).to(self.device).float()).sample.cpu(), latents)
+
+
+def _takes(place: Place) -> Takes | None:
+    """From config.json, of the hub the few KB of it; None where that cannot be read: loading then says why."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        if (file := place.folder and place.folder / CONFIG) is None:
+            config = place.weights.replace(WEIGHTS, CONFIG)
+            file = Path(hf_hub_download(place.repository, config, revision=place.commit()))
+        return takes_of(json.loads(file.read_text()))
+    except Exception:  # noqa: BLE001 (the hub's client raises what it likes, and a config may hold anything)
+        return None
 
 
 def _like(values: Any, given: Any) -> Any:

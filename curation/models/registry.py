@@ -10,6 +10,17 @@ from curation.errors import CurationError, UsageError
 
 
 @dataclass(frozen=True)
+class Takes:
+    """What a VAE encodes: sides that are multiples of `side` px, and clips of 1 + k * `frames` frames.
+
+    frames = 0: pictures alone.
+    """
+
+    side: int
+    frames: int
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What the plan and the resolved manifest say of a model, known without loading it."""
 
@@ -19,6 +30,8 @@ class ModelInfo:
     """Hash of the weights file; of the id where weights come from a hub at load time."""
     problem: str | None = None
     """Why it cannot be had here (a missing package, no such path), as a sentence; None when it can."""
+    takes: Takes | None = None
+    """Of a VAE; None where only loading it could tell."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ SCORE_BYTES = 4_000
 """About one row of scores/ with an embedding, compressed."""
 TEXT_BYTES = 12_000
 """About one caption of 15 tokens at 384 x fp16."""
+MEDIA_BYTES = {"jpg": 1, "png": 3, "webp": 3}
+"""At most about so many bytes a pixel; photos take half."""
 
 
 def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
@@ -36,8 +38,8 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
         f"\npools    {len(plan.groups)} of {layout.workers} workers, {layout.cpus} CPU each, on {cores:g} CPUs here"
     )
     screen.print(f"memory   about {memory_mb(plan, layout.workers):,} MB for the workers")
-    if plan.vae and plan.text:
-        screen.print(f"encode   vae {plan.vae.id}   text {plan.text.id}")
+    if plan.loaded.manifest.encode:
+        screen.print(f"encode   {encode_line(plan)}")
     if records is None:
         screen.print("records  unknown before a full pass over the source")
         return
@@ -46,6 +48,16 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     needed = disk_bytes(plan, records)
     screen.print(f"disk     at most about {needed / 1e6:,.0f} MB under {store.root}")
     check_disk(store, needed)
+
+
+def encode_line(plan: Plan) -> str:
+    """What shards will hold: latents of which VAE, media of which quality, text states of which encoder."""
+    encode = plan.loaded.manifest.encode
+    assert encode
+    parts = [f"{role} {model.id}" for role, model in (("vae", plan.vae), ("text", plan.text)) if model]
+    if encode.media:
+        parts.append(f"media mp4 crf {encode.media.crf:g}, {encode.media.images}")
+    return "   ".join(parts)
 
 
 def stage_table(plan: Plan) -> Table:
@@ -87,12 +99,15 @@ def memory_mb(plan: Plan, workers: int) -> int:
 
 
 def disk_bytes(plan: Plan, records: int) -> int:
-    """An upper bound: every record kept, a mean and a log-variance of 16 channels in fp16 each."""
+    """An upper bound for pictures: every record kept, a mean and a log-variance of 16 channels in fp16 each."""
     encode = plan.loaded.manifest.encode
     size = records * SCORE_BYTES
-    if encode:
-        latent = 16 * (encode.size // 8) ** 2 * 2 * (2 if encode.logvar else 1)
-        size += records * (latent + TEXT_BYTES)
+    if encode and encode.latents:
+        size += records * 16 * (encode.size // 8) ** 2 * 2 * (2 if encode.logvar else 1)
+    if encode and encode.media:
+        size += records * MEDIA_BYTES[encode.media.images] * encode.size**2
+    if encode and encode.text:
+        size += records * TEXT_BYTES
     return size
 
 

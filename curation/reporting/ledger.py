@@ -16,7 +16,7 @@ from curation.errors import CurationError
 from curation.stores.storage import Store
 
 RUN = "run.json"
-_PACKAGES = ("curation", "ray", "pyarrow", "numpy", "pillow", "torch", "onnxruntime", "faiss-cpu")
+_PACKAGES = ("curation", "ray", "pyarrow", "numpy", "pillow", "torch", "av", "onnxruntime", "faiss-cpu")
 
 
 @dataclass
@@ -113,6 +113,18 @@ def stage_costs(reports: Sequence[Mapping[str, Any]], into: dict[str, dict[str, 
             cost["seconds"] = round(cost["seconds"] + seconds, 3)
         for name, rows in report.get("computed", {}).items():
             into.setdefault(name, {"seconds": 0.0, "records": 0})["records"] += rows
+
+
+def footage(phases: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """How much of the kept clips the shards hold, and how much they had no room for; None where there are no clips."""
+    encode = phases.get("encode", {})
+    if not encode.get("clips"):
+        return None
+    used, unused = encode["clip_seconds"], encode["clip_seconds_unused"]
+    return (
+        f"{encode['clips']:,} clips: {used:,.1f} s of them are in shards, {unused:,.1f} s "
+        f"({unused / (used + unused):.0%}) had no room: a clip takes the longest of encode.frames that it fills"
+    )
 
 
 def versions() -> dict[str, str]:

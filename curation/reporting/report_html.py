@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.reporting.ledger import footage
+
 BINS = 48
 WIDTH, TOP, BASE = 640, 18, 148
 """Of a histogram, px: its width, where its tallest column ends and where all stand."""
@@ -168,7 +170,9 @@ def _phases(account: Mapping[str, Any]) -> str:
     parts = [table("phase", account.get("phases", {}))]
     if account.get("stages"):
         parts.append(table("stage, all workers", account["stages"]))
-    return f'<div class="row">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+    unused = footage(account.get("phases", {}))
+    said = f"<p>{text(unused)}</p>" if unused else ""
+    return f'<div class="row">{"".join(f"<div>{part}</div>" for part in parts)}</div>{said}'
 
 
 def _measured(measured: Measured) -> str:

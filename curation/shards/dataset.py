@@ -28,6 +28,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         self, root: str, vae: str | None = None, sample: bool = True, seed: int = 0, verify: bool = True
     ) -> None:
         self.shards = Shards(root, vae, verify)
+        self.channels: int = self.shards.vae["channels"]  # raises where there are no latents
         self.sample, self.seed, self.epoch = sample, seed, 0
 
     def __len__(self) -> int:
@@ -53,10 +54,10 @@ class LatentDataset(Dataset[dict[str, Any]]):
 def drawn(sample: Sample, rng: np.random.Generator | None) -> NDArray[Any]:
     """Raw latents: mean + std * noise, as AutoencoderKL's DiagonalGaussianDistribution draws them; None: the mean."""
     if rng is None or sample.logvar is None:
-        return sample.mean
+        return sample.latents
     deviation = np.exp(sample.logvar.astype(np.float32) / 2)
-    noise: NDArray[np.float32] = rng.standard_normal(sample.mean.shape, dtype=np.float32)
-    return sample.mean.astype(np.float32) + deviation * noise
+    noise: NDArray[np.float32] = rng.standard_normal(sample.latents.shape, dtype=np.float32)
+    return sample.latents.astype(np.float32) + deviation * noise
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

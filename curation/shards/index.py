@@ -1,4 +1,8 @@
-"""shards/index.json: what the shards are, how their latents were made, and how to undo it."""
+"""shards/index.json: what the shards are, how their latents were made, and how to undo it.
+
+`vae` and `statistics` are null in shards of media alone, `text` and `null_text` where captions are words alone;
+`media` says how media were written, null or absent where there are none.
+"""
 
 import json
 from typing import Any
@@ -29,7 +33,7 @@ def write(store: Store, index: dict[str, Any]) -> None:
 def read(store: Store) -> dict[str, Any]:
     """The index. Raises CurationError with a sentence where it is missing, damaged or of another version."""
     if not store.exists(NAME):
-        raise CurationError(f"{store.root} holds no {NAME}: it is no folder of latent shards, or its run did not end")
+        raise CurationError(f"{store.root} holds no {NAME}: it is no folder of shards, or its run did not end")
     try:
         index: dict[str, Any] = json.loads(store.read(NAME))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Reads latent shards for training, and refuses those that do not match what the index promises."""
+"""Reads shards, and refuses those that do not match what the index promises."""
 
 import base64
 import hashlib
@@ -24,7 +24,10 @@ OPEN_LOCAL, OPEN_REMOTE = 64, 2
 
 
 class Shards:
-    """A folder of latent shards: `len`, samples by number in the order of the index, iteration.
+    """A folder of shards: `len`, samples by number in the order of the index, iteration.
+
+    Their samples have latents, media (`sample.media.suffix`, `.data`), or both. What needs latents raises
+    CurationError where there are none: `vae`, `shape`.
 
     root    the run's shards/ folder, a path or URL
     vae     weights' sha256 that the caller will decode with; another VAE's latents are refused
@@ -43,12 +46,27 @@ class Shards:
         self._first = [0, *accumulate(entry["samples"] for entry in self.entries)]
         self._verified: set[int] = set()
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
-        shape = (-1, 1, 1, 1)
-        self.mean: NDArray[np.float32] = np.array(self.index["vae"]["latents_mean"], np.float32).reshape(shape)
-        self.std: NDArray[np.float32] = np.array(self.index["vae"]["latents_std"], np.float32).reshape(shape)
+        self.mean, self.std = self._statistics("latents_mean"), self._statistics("latents_std")
+
+    def _statistics(self, name: str) -> NDArray[np.float32]:
+        """Of the VAE, [C, 1, 1, 1]; C = 0 for shards of media alone."""
+        return np.array((self.index["vae"] or {}).get(name, []), np.float32).reshape(-1, 1, 1, 1)
+
+    @property
+    def vae(self) -> dict[str, Any]:
+        """What the index says of the VAE. Raises CurationError for shards of media alone."""
+        made_by: dict[str, Any] | None = self.index["vae"]
+        if made_by is None:
+            raise CurationError(
+                f"{self.store.root} holds media and no latents (its manifest says `latents: false`): encode with "
+                "`latents: true` to train on them"
+            )
+        return made_by
 
     def _check(self, root: str, vae: str | None) -> None:
-        made_by = self.index["vae"]
+        if self.index["vae"] is None and vae is None:
+            return
+        made_by = self.vae
         if vae is not None and made_by["sha256"] != vae:
             which = f"{made_by['id']} ({made_by['sha256'][:12]})"
             raise CurationError(
@@ -121,14 +139,17 @@ class Shards:
         return f"{self.store.root}/{entry['path']}"
 
     def _checked(self, shard: int, sample: Sample) -> Sample:
-        if sample.mean.shape != (expected := self.shape(shard)):
-            name = self._name(self.entries[shard])
-            raise CurationError(f"{name}: {sample.id} has the shape {sample.mean.shape}, the bucket's is {expected}")
+        name = self._name(self.entries[shard])
+        shape = None if sample.mean is None else sample.mean.shape
+        if shape != (expected := self.shape(shard) if self.index["vae"] else None):
+            raise CurationError(f"{name}: {sample.id} has the shape {shape}, the bucket's is {expected}")
+        if sample.media is None and self.index.get("media"):
+            raise CurationError(f"{name}: {sample.id} has no media, which the index promises: encode it again")
         return sample
 
     def shape(self, shard: int) -> tuple[int, int, int, int]:
         """[C, T, h, w] of every latent in a shard: its bucket over the VAE's factors."""
-        vae = self.index["vae"]
+        vae = self.vae
         frames, height, width = (int(side) for side in self.entries[shard]["bucket"].split("x"))
         factor = vae["spatial_factor"]
         return vae["channels"], (frames - 1) // vae["temporal_factor"] + 1, height // factor, width // factor
@@ -138,8 +159,13 @@ class Shards:
         return (latents.astype(np.float32) - self.mean) / self.std
 
     def null_text(self) -> Halfs:
-        """The one embedding of the empty caption, for dropout in training and guidance: [n, D]."""
+        """The one embedding of the empty caption, for dropout in training and guidance: [n, D].
+
+        Raises CurationError where captions were stored as words alone.
+        """
         entry = self.index["null_text"]
+        if entry is None:
+            raise CurationError(f"{self.store.root} holds no text states (its manifest says `text: null`)")
         return np.frombuffer(base64.b64decode(entry["fp16"]), np.float16).reshape(entry["shape"])
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,13 +1,25 @@
 """One sample of a latent shard, the same in every container."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.errors import CurationError
+
 Halfs = NDArray[np.float16]
 FORMAT_VERSION = 1
+MEDIA: Final = ("mp4", "jpg", "png", "webp")
+"""Suffixes of media members."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """Standardized pixels as a file: its suffix (mp4, jpg, png, webp) and its bytes."""
+
+    suffix: str
+    data: bytes | memoryview
 
 
 @dataclass(slots=True)
@@ -15,19 +27,28 @@ class Sample:
     """What a training step needs of one record, and where it came from.
 
     id       the record's id: a tar key without dots
-    mean     RAW posterior mean, fp16 [C, T, h, w]; an image has T = 1
+    mean     RAW posterior mean, fp16 [C, T, h, w]; an image has T = 1; None in shards of media alone
     logvar   RAW log-variance, fp16 [C, T, h, w], or [C, 1, 1, 1] where constant; None where the VAE has none
     texts    token states of each caption, fp16 [tokens, D], trimmed to the mask; in the order of
              meta["captions"]
     meta     JSON-able: media, bucket, original and resized size, crop_ltrb, captions, caption_sources,
              scores ...
+    media    the standardized pixels as a file, where the manifest asks for `media:`
     """
 
     id: str
-    mean: Halfs
+    mean: Halfs | None
     logvar: Halfs | None
     texts: list[Halfs]
     meta: dict[str, Any] = field(default_factory=dict)
+    media: MediaFile | None = None
+
+    @property
+    def latents(self) -> Halfs:
+        """`mean`, where it has to be there. Raises CurationError for a sample of media alone."""
+        if self.mean is None:
+            raise CurationError(f"the sample {self.id} holds media and no latents")
+        return self.mean
 
 
 def joined_texts(texts: list[Halfs]) -> Halfs:

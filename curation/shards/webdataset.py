@@ -14,25 +14,31 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from curation.errors import CurationError
-from curation.shards.sample import Sample, joined_texts, split_texts
+from curation.shards.sample import MEDIA, MediaFile, Sample, joined_texts, split_texts
 
 SUFFIX = ".tar"
+MEAN, LOGVAR = "latent_mean.npy", "latent_logvar.npy"
 _BLOCK = 512
 
 
 def write(path: Path, samples: Iterable[Sample]) -> None:
     """Write a tar; the same samples give the same bytes.
 
-    Members of each: json, latent_mean.npy, latent_logvar.npy (where there is one), text.npy.
+    Members of each: json, latent_mean.npy, latent_logvar.npy (where there is one), text.npy. With media also mp4,
+    jpg, png or webp, and txt, its first caption, so that loaders of image-text and video-text tars read it as it is.
     """
     with path.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
             meta = {**sample.meta, "id": sample.id, "text_lengths": [len(text) for text in sample.texts]}
             _add(tar, f"{sample.id}.json", json.dumps(meta, sort_keys=True, ensure_ascii=True).encode())
-            _add(tar, f"{sample.id}.latent_mean.npy", _npy(sample.mean))
+            if sample.mean is not None:
+                _add(tar, f"{sample.id}.{MEAN}", _npy(sample.mean))
             if sample.logvar is not None:
-                _add(tar, f"{sample.id}.latent_logvar.npy", _npy(sample.logvar))
+                _add(tar, f"{sample.id}.{LOGVAR}", _npy(sample.logvar))
             _add(tar, f"{sample.id}.text.npy", _npy(joined_texts(sample.texts)))
+            if sample.media is not None:
+                _add(tar, f"{sample.id}.{sample.media.suffix}", bytes(sample.media.data))
+                _add(tar, f"{sample.id}.txt", "".join(sample.meta["captions"][:1]).encode(errors="replace"))
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -100,9 +106,12 @@ class TarShard:
             key, bodies[suffix] = stem, body
         try:
             meta = json.loads(bodies["json"].tobytes())
-            logvar = _array(bodies["latent_logvar.npy"]) if "latent_logvar.npy" in bodies else None
+            mean, logvar = (_array(bodies[name]) if name in bodies else None for name in (MEAN, LOGVAR))
             texts = split_texts(_array(bodies["text.npy"]), meta.pop("text_lengths"))
-            return Sample(meta.pop("id"), _array(bodies["latent_mean.npy"]), logvar, texts, meta)
+            media = next((MediaFile(suffix, bodies[suffix]) for suffix in MEDIA if suffix in bodies), None)
+            if mean is None and media is None:
+                raise KeyError(MEAN)
+            return Sample(meta.pop("id"), mean, logvar, texts, meta, media)
         except (KeyError, ValueError) as error:
             what = f"the sample {key} is incomplete or damaged ({error})"
             raise CurationError(f"{self._name}: {what}: encode it again") from error

@@ -156,7 +156,7 @@ def _decoded(
         raise UsageError(f"--reference {shards.store.root}: no bucket of {size[1]}x{size[0]} pixels")
     order = np.random.default_rng([asked.seed, 6]).permutation(numbers)
     taken = [shards[int(number)] for number in sorted(order[: asked.n])]
-    pictures = [_stills(painter.decode(torch.from_numpy(s.mean.astype(np.float32))[None]))[0] for s in taken]
+    pictures = [_stills(painter.decode(torch.from_numpy(s.latents.astype(np.float32))[None]))[0] for s in taken]
     captions = [s.meta["captions"][0] for s in taken if s.meta["captions"]]
     how = "decoded posterior means of the shards"
     return np.stack(pictures), captions, {"shards": shards.store.root, "resize": f"none: {how}"}

@@ -39,12 +39,12 @@ def cut(path: str, start_s: float, end_s: float, fps: float, count: int, recipe:
         alive: Callable[[], None], engine: Engine = "pyav") -> tuple[dict[str, Any], Any]:  # fmt: skip
     """A clip for its bucket: (header, uint8 [count, height, width, 3]). Raises Refused where frames are missing."""
     out = np.empty((count, recipe.height, recipe.width, 3), np.uint8)
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {"crop_ltrb": None}
     made, last = 0, -1.0
     with open_video(path, max_pixels, engine) as video:
         for time, frame in at_constant_rate(video, start_s, end_s, fps, count):
             if time != last:
-                fitted = standardize(Image.fromarray(rgb_of(frame, video.size)), recipe)
+                fitted = standardize(Image.fromarray(rgb_of(frame, video.size)), recipe, header["crop_ltrb"])
                 header = {"resized": fitted.resized, "crop_ltrb": fitted.crop_ltrb}
                 out[made], last = fitted.rgb, time
             else:

@@ -1,0 +1,86 @@
+"""A clip's pixels: upright, without its letterbox, one crop for all frames; verified by the numbers in the frames."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from helpers.videos import number_in, numbered, write_video
+
+from curation.media.sandbox import Limits
+from curation.media.standardize import Recipe
+from curation.run import run
+from curation.shards.reader import Shards
+from curation.video.reader import VideoReader
+
+ONE, QUARTER = 1 << 16, 1 << 30
+TURNS = {
+    1: (0, ONE, 0, -ONE, 0, 0, 0, 0, QUARTER),
+    2: (-ONE, 0, 0, 0, -ONE, 0, 0, 0, QUARTER),
+    3: (0, -ONE, 0, ONE, 0, 0, 0, 0, QUARTER),
+}
+BAR = 90
+
+
+@pytest.fixture(scope="module")
+def reader():
+    opened = VideoReader(Limits(seconds=60))
+    yield opened
+    opened.close()
+
+
+def boxed(number: int) -> np.ndarray:
+    """[144, 192, 3]: a numbered frame between two grey bars of 24 px."""
+    return np.pad(numbered(number, 5), ((24, 24), (0, 0), (0, 0)), constant_values=BAR)
+
+
+def askew(folder: Path, turns: int, times_ms: list[int] | None = None) -> Path:
+    """As a phone stores it: 50 letterboxed frames turned, each stored pixel twice as wide as it is high."""
+    frames = [np.rot90(boxed(i), turns) for i in range(50)]
+    stored = [np.ascontiguousarray(frame[:, ::2]) for frame in frames]
+    return write_video(folder / "askew.mp4", stored, times_ms, aspect=Fraction(2), matrix=TURNS[turns])
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_rotation_letterbox_and_wide_pixels_are_undone_at_once(tmp_path: Path, reader: VideoReader, turns: int) -> None:
+    path = askew(tmp_path, turns)
+    made = reader.cut(str(path), (0.4, 2.0), 12.5, 20, Recipe(192, 96, box=(0, 24, 192, 120)))
+    assert made.crop_ltrb == (0, 24, 192, 120) and made.resized == (192, 96)
+    assert [number_in(frame) for frame in made.rgb] == list(range(10, 50, 2))
+    rim = made.rgb[:, [0, -1]].reshape(20, 2, 12, 16, 3)[:, 0]  # black and white blocks, nothing of the grey bars
+    assert np.abs(rim.astype(int).mean((2, 3)) - BAR).min() > 50
+
+
+def test_a_run_writes_them_frame_for_frame(tmp_path: Path) -> None:
+    """From a phone's variable rate to exact times, through scores that found the rotation and the letterbox."""
+    times = np.cumsum([0, *([20] * 10), *([60] * 20), *([40] * 19)]).tolist()
+    (tmp_path / "corpus").mkdir()
+    askew(tmp_path / "corpus", 1, times)
+    (tmp_path / "m.yaml").write_text(
+        "name: askew\nsource: {folder: corpus}\n"
+        "score: [probe, {shots: {method: content}}, {clips: {min_s: 1, max_s: 3}}, quality]\n"
+        'encode: {buckets: ["192x96"], frames: [49], latents: false, text: null, media: {crf: 12, preset: veryfast}}\n'
+    )
+    run(str(tmp_path / "m.yaml"), str(tmp_path / "run"), [], engine="inline")
+    (sample,) = Shards(str(tmp_path / "run/shards"))
+    assert sample.media and sample.meta["crop_ltrb"] == pytest.approx([0, 24, 192, 120], abs=1)
+    assert (sample.meta["width"], sample.meta["height"]) == (192, 144)
+    with av.open(io.BytesIO(sample.media.data)) as container:
+        shown = [number_in(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert shown == [max(i for i, t in enumerate(times) if t <= 1000 * k / 24 + 0.1) for k in range(49)]
+
+
+def test_a_smart_crop_stays_where_the_first_frame_put_it(tmp_path: Path, reader: VideoReader) -> None:
+    frames = []
+    for i in range(20):  # something busy crosses a quiet picture from left to right
+        frame = np.full((96, 288, 3), 120, np.uint8)
+        frame[:, 10 * i : 10 * i + 64] = numbered(i, 3)[:, :64]
+        frames.append(frame)
+    path = write_video(tmp_path / "a.mp4", frames)
+    made = reader.cut(str(path), (0.0, 0.8), 25, 20, Recipe(96, 96, crop="smart"))
+    left = made.crop_ltrb[0]
+    assert left < 40
+    for i, frame in enumerate(made.rgb):
+        assert np.abs(frame.astype(int) - frames[i][:, left : left + 96]).mean() < 6
