@@ -13,6 +13,10 @@ class UsageError(CurationError):
     exit_code = 2
 
 
+class Unavailable(CurationError):
+    """What every record needs cannot be had (a server is down): the run stops, no record is blamed. Exit code 1."""
+
+
 class NothingKept(CurationError):
     """Every record was dropped or quarantined; the message names the gate that emptied the run. Exit code 3."""
 

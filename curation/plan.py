@@ -32,6 +32,7 @@ class PlannedStage:
 
     fingerprint  hash of all that decides its values (version, params, `when`, model, the stages it reads); a
                  gate is not in it, so that moving a threshold computes nothing
+    reads        the columns that it reads with these params
     """
 
     name: str
@@ -42,10 +43,11 @@ class PlannedStage:
     fingerprint: str
     model: ModelInfo | None
     resources: Resources
+    reads: tuple[str, ...]
 
     @property
     def needs_pixels(self) -> bool:
-        return "pixels" in self.factory.reads
+        return "pixels" in self.reads
 
     @property
     def gate(self) -> Expression | None:
@@ -134,8 +136,9 @@ def _plan_stage(entry: StageEntry, where: str, manifest: Manifest, earlier: Sequ
         given["model"] = manifest.models if manifest.models in ("embedded", "production") else "embedded"
     params = _params(factory, given, where)
     model = _model(factory.role, given["model"], where) if factory.role else None
+    reads = factory.reads_with(params)
     written = {name: stage.name for stage in earlier for name in stage.factory.writes}
-    for name in factory.reads:
+    for name in reads:
         if name not in written and name not in RECORD_COLUMNS:
             maker = next((cls.name for cls in catalog.every() if name in cls.writes), None)
             hint = f"put `- {maker}` before it" if maker else "no stage writes it"
@@ -148,37 +151,34 @@ def _plan_stage(entry: StageEntry, where: str, manifest: Manifest, earlier: Sequ
     known = {*written, *RECORD_COLUMNS} - {"pixels"}
     when = _expression(entry.when, f"{where}.when", known)
     _expression(entry.keep, f"{where}.keep", known | set(factory.writes))
-    upstream = {stage.name: stage.fingerprint for stage in earlier if set(stage.factory.writes) & _reads(factory, when)}
+    needed = {*reads, *(when.names if when else ())}
+    upstream = {stage.name: stage.fingerprint for stage in earlier if set(stage.factory.writes) & needed}
     fingerprint = digest(
         [
             factory.name,
             factory.version,
-            params.model_dump(mode="json"),
+            params.model_dump(mode="json", exclude=set(params.valueless)),
             entry.when,
             model and (model.id, model.sha256),
             upstream,
-            *_decoder(factory, manifest),
+            *_decoder(reads, manifest),
         ]
     )
-    return PlannedStage(
-        factory.name, factory, params, entry.keep, entry.when, fingerprint, model, _resources(factory, params)
-    )
+    resources = _resources(factory, params)
+    return PlannedStage(factory.name, factory, params, entry.keep, entry.when, fingerprint, model, resources, reads)
 
 
-def _decoder(factory: type[Stage], manifest: Manifest) -> list[str]:
+def _decoder(reads: Sequence[str], manifest: Manifest) -> list[str]:
     """What else decides a value of pixels: another decoder than the usual one."""
     decoder = manifest.engine.video_decoder
-    return [decoder] if "pixels" in factory.reads and decoder != "pyav" else []
+    return [decoder] if "pixels" in reads and decoder != "pyav" else []
 
 
 def _resources(factory: type[Stage], params: Params) -> Resources:
     """What the stage declares; a whole GPU where its `device` asks for one and it declares none."""
     on_gpu = str(getattr(params, "device", "cpu")) != "cpu"
-    return replace(factory.resources, gpus=factory.resources.gpus or 1.0) if on_gpu else factory.resources
-
-
-def _reads(factory: type[Stage], when: Expression | None) -> set[str]:
-    return set(factory.reads) | set(when.names if when else ())
+    resources = factory.resources_with(params)
+    return replace(resources, gpus=resources.gpus or 1.0) if on_gpu else resources
 
 
 def _params(factory: type[Stage], given: dict[str, Any], where: str) -> Params:

@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from curation.errors import Unavailable
+
 Batch = Mapping[str, Sequence[Any]]
 """Columns of equal length. `pixels` holds `curation.pixels.Pixels`; every other column plain Python values."""
 
@@ -31,9 +33,13 @@ class Failure(str):
 
 
 class Params(BaseModel):
-    """A stage's parameters as a manifest gives them; a stage subclasses it with its own fields."""
+    """A stage's parameters as a manifest gives them; a stage subclasses it with its own fields.
+
+    valueless  fields that decide no value (a timeout, say): changing one computes nothing anew
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    valueless: ClassVar[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,16 @@ class Stage(ABC):
     def __init__(self, params: Any) -> None:
         self.params = params
 
+    @classmethod
+    def reads_with(cls, params: Any) -> tuple[str, ...]:
+        """The columns read with these params: `reads`, unless a stage's choice of model decides (see caption)."""
+        return cls.reads
+
+    @classmethod
+    def resources_with(cls, params: Any) -> Resources:
+        """What it needs with these params: `resources`, unless a stage's choice of model decides."""
+        return cls.resources
+
     def load(self) -> None:  # noqa: B027 (optional: most stages have nothing to load)
         """Load models and tables, once per worker, before the first batch."""
 
@@ -87,7 +103,8 @@ class Stage(ABC):
         """Score a batch (column lists in, column lists out).
 
         It may simply raise on a row that it cannot handle: the engine then calls it row by row and gives the
-        exception's sentence to that row alone. `Failure` values do the same without the second call.
+        exception's sentence to that row alone. `Failure` values do the same without the second call. Where no row
+        is at fault (a server is gone) it raises `Unavailable`: the run stops, and continues when called again.
         """
 
 
@@ -116,6 +133,8 @@ def run_guarded(stage: Stage, batch: Batch) -> Columns:
     rows = len(next(iter(batch.values())))
     try:
         return check_columns(stage, stage.run(batch), rows)
+    except Unavailable:
+        raise
     except Exception as error:  # noqa: BLE001 (any error of a stage belongs to a row)
         if rows == 1:
             return {name: [Failure(sentence(error))] for name in stage.writes}

@@ -9,12 +9,16 @@ from curation.stage import Batch, Column, Columns, Params, Resources, Stage
 
 
 class SafetyParams(Params):
-    model: str | None = None
+    model: str | None = Field(None, description="embedded, production, laion:nsfw:HEAD[:TOWER]")
     device: str = Field("cpu", description='where the model runs: "cpu", "cuda" ...')
 
 
 class Safety(Stage):
-    """Probability of nudity or sexual content. Embedded: Open-NSFW (2016), weak on drawings, blind to violence."""
+    """Probability of nudity or sexual content. Embedded: Open-NSFW (2016), weak on drawings, blind to violence.
+
+    Or `model: laion:nsfw:HEAD_FILE`, LAION's CLIP-based NSFW detector on OpenAI's CLIP ViT-L/14 (for the ViT-B/32
+    head add `:ViT-B-32-quickgelu:openai`). It shares its forward pass with embedding and aesthetic on that tower.
+    """
 
     name = "safety"
     version = 2

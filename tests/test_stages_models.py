@@ -7,10 +7,12 @@ import pytest
 import skimage.data
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from curation.models.measured_quality import quality_mark
+from curation.models.tag_sentence import TagSentence
 from curation.pixels import Pixels
 from curation.stage import Stage
-from stages.aesthetic import Aesthetic, quality_mark
-from stages.caption import Caption, CaptionParams, sentence_of
+from stages.aesthetic import Aesthetic
+from stages.caption import Caption, CaptionParams
 from stages.overlay import Overlay, OverlayParams
 from stages.safety import Safety, SafetyParams
 
@@ -64,7 +66,7 @@ def test_the_quality_mark_falls_with_every_step_of_blur(name: str) -> None:
         for radius in (0, 1, 2, 4)
     ]
     assert marks == sorted(marks, reverse=True) and len(set(marks)) == len(marks)
-    assert Aesthetic(Aesthetic.Params()).run({"pixels": [pixels(image)]})["aesthetic"] == [marks[0]]
+    assert loaded(Aesthetic(Aesthetic.Params())).run({"pixels": [pixels(image)]})["aesthetic"] == [marks[0]]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +83,16 @@ def test_the_quality_mark_falls_with_every_step_of_blur(name: str) -> None:
 def test_a_caption_says_what_is_certain(
     tags: list[str], scores: list[float], text: str | None, expected: str | None
 ) -> None:
-    assert sentence_of(tags, scores, text, sure=0.35, least=0.12) == expected
+    assert TagSentence("").sentence(tags, scores, text, sure=0.35, least=0.12) == expected
     batch = {"tags": [tags], "tag_scores": [scores], "overlay_text": [text]}
-    made = Caption(CaptionParams()).run(batch | {"media": ["image"]})
+    made = loaded(Caption(CaptionParams())).run(batch | {"media": ["image"]})
     assert made == {
         "generated_caption": [expected],
         "generated_caption_source": ["embedded:tags+ocr" if expected else None],
     }
+
+
+def test_a_clips_caption_says_video() -> None:
+    batch = {"tags": [["tabby"], []], "tag_scores": [[0.7], []], "overlay_text": [None, "SALE"]}
+    made = loaded(Caption(CaptionParams())).run(batch | {"media": ["video", "video"]})
+    assert made["generated_caption"] == ["a video of a tabby", 'a video with the text "SALE"']

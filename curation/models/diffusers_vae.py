@@ -9,7 +9,7 @@ from typing import Any
 
 from curation.errors import CurationError
 from curation.models.diffusers_families import CLASSES, facts_of, takes_of
-from curation.models.hub import hub_problem
+from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
 from curation.models.registry import ModelInfo, Takes
 from curation.models.torchvision_mend import mend
@@ -42,13 +42,8 @@ class Place:
         return f"{self.subfolder}/{WEIGHTS}" if self.subfolder else WEIGHTS
 
     def commit(self) -> str:
-        """The commit that the repository's main branch stands for here: the cached one, otherwise the hub's."""
-        from huggingface_hub import HfApi, try_to_load_from_cache
-
-        cached = try_to_load_from_cache(self.repository, self.weights)
-        if isinstance(cached, str):
-            return Path(cached).relative_to(Path(cached).parents[1 + self.weights.count("/")]).parts[0]
-        return str(HfApi().model_info(self.repository, timeout=10).sha)
+        """The commit that the repository's main branch stands for here."""
+        return commit_of(self.repository, [self.weights])
 
 
 class DiffusersVae:

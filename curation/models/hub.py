@@ -1,6 +1,7 @@
 """Whether weights can be had from the Hugging Face hub, found out without downloading them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def hub_problem(repository: str, files: Sequence[str] = ()) -> str | None:
@@ -25,3 +26,14 @@ def hub_problem(repository: str, files: Sequence[str] = ()) -> str | None:
             f"({type(error).__name__}); give a path to the weights, or choose `embedded`, which needs no hub"
         )
     return None
+
+
+def commit_of(repository: str, files: Sequence[str]) -> str:
+    """The commit that the repository's main branch stands for here: that of the cached file, otherwise the hub's."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    for file in files:
+        cached = try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return Path(cached).relative_to(Path(cached).parents[1 + file.count("/")]).parts[0]
+    return str(HfApi().model_info(repository, timeout=10).sha)

@@ -60,7 +60,7 @@ ROLES: dict[str, Role] = {
     ),
     "safety": Role(
         methods="punsafe(pixels: list[Pixels]) -> list[float]",
-        backends={"open_nsfw": f"{_HERE}.open_nsfw:OpenNsfw"},
+        backends={"open_nsfw": f"{_HERE}.open_nsfw:OpenNsfw", "laion": f"{_HERE}.laion:LaionSafety"},
         embedded="open_nsfw",
         production="open_nsfw",
     ),
@@ -70,6 +70,26 @@ ROLES: dict[str, Role] = {
         backends={"rapidocr": f"{_HERE}.text_boxes:RapidOcr"},
         embedded="rapidocr",
         production="rapidocr",
+    ),
+    "aesthetic": Role(
+        methods="aesthetic(pixels: list[Pixels]) -> list[float]; the scale is the backend's",
+        backends={
+            "quality": f"{_HERE}.measured_quality:MeasuredQuality",
+            "laion": f"{_HERE}.laion:LaionAesthetic",
+        },
+        embedded="quality",
+        production="laion:v2",
+    ),
+    "captions": Role(
+        methods="captions(scenes: list[Scene], effort: Effort) -> list[str | None | Failure]; the embedded one: "
+        "sentence(tags, scores, text, media, sure, least) -> str | None",
+        backends={
+            "tags": f"{_HERE}.tag_sentence:TagSentence",
+            "transformers": f"{_HERE}.transformers_captioner:TransformersCaptioner",
+            "openai": f"{_HERE}.openai_captioner:OpenAiCaptioner",
+        },
+        embedded="tags",
+        production="transformers:Qwen/Qwen3-VL-4B-Instruct",
     ),
     "tags": Role(
         methods="tags(pixels: list[Pixels], top: int) -> list of [(name, probability)]",
@@ -128,6 +148,16 @@ def describe(role: str, spec: str) -> ModelInfo:
             "",
             f"it needs a package that is not installed ({error.name}); see the extras in README.md",
         )
+
+
+def absence(role: str, spec: str) -> str | None:
+    """Why a model with nothing wrong about it does not answer now (its server is down); None for all others."""
+    try:
+        factory, argument = _backend(role, spec)
+    except ImportError:  # `describe` says so
+        return None
+    ask = getattr(factory, "absence", None)
+    return ask(argument) if ask else None
 
 
 _open: dict[tuple[Any, str, str], Any] = {}

@@ -1,5 +1,6 @@
 """What stages there are, told from the classes themselves; the manifest's JSON schema."""
 
+import inspect
 from typing import Any
 
 from rich.table import Table
@@ -8,7 +9,7 @@ from curation import catalog
 from curation.manifest import Manifest
 from curation.models import ROLES
 from curation.progress import console
-from curation.stage import Stage
+from curation.stage import Params, Stage
 
 
 def _summary(stage: type[Stage]) -> str:
@@ -30,17 +31,27 @@ def show_stage(name: str) -> None:
     stage = catalog.find(name)
     out = console()
     out.print(f"[bold]{stage.name}[/bold] (version {stage.version})")
-    out.print((stage.__doc__ or "").strip() + "\n", markup=False)
+    out.print((inspect.getdoc(stage) or "") + "\n", markup=False)
     out.print(_params(stage))
     out.print(_columns(stage))
-    out.print(f"reads      {', '.join(stage.reads)}")
-    out.print(f"resources  {stage.resources}", markup=False)
-    if stage.role:
+    if not stage.role:
+        _print_needs(stage, stage.Params(), "")
+    else:
         role = ROLES[stage.role]
+        chosen = {word: stage.Params.model_validate({"model": word}) for word in ("embedded", "production")}
+        same = len({(stage.reads_with(p), stage.resources_with(p)) for p in chosen.values()}) == 1
+        for word, params in list(chosen.items())[: 1 if same else 2]:
+            _print_needs(stage, params, "" if same else f"   ({word})")
         out.print(
             f"model      role {stage.role}: embedded = {role.embedded}, production = {role.production}; "
             f"backends {', '.join(role.backends)}"
         )
+
+
+def _print_needs(stage: type[Stage], params: Params, note: str) -> None:
+    out = console()
+    out.print(f"reads      {', '.join(stage.reads_with(params))}{note}", markup=False)
+    out.print(f"resources  {stage.resources_with(params)}{note}", markup=False)
 
 
 def _params(stage: type[Stage]) -> Table:

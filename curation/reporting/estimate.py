@@ -8,6 +8,7 @@ from rich.table import Table
 
 from curation.errors import CurationError
 from curation.load import load
+from curation.models.registry import absence
 from curation.plan import Plan, make_plan
 from curation.progress import console
 from curation.sources import open_source
@@ -30,6 +31,7 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     records = count_records(plan, store)
     screen = console()
     screen.print(stage_table(plan))
+    check_answers(plan)
     cores = cpus()
     from curation.engine import lay_out
 
@@ -60,6 +62,13 @@ def encode_line(plan: Plan) -> str:
     return "   ".join(parts)
 
 
+def check_answers(plan: Plan) -> None:
+    """Raise CurationError for a model that would have to answer while the run goes on, and does not."""
+    for stage in plan.stages:
+        if stage.model and stage.factory.role and (why := absence(stage.factory.role, stage.params.model)):  # type: ignore[attr-defined]
+            raise CurationError(f"{stage.name}: {why}")
+
+
 def stage_table(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("stage", "reads", "writes", "keep", "when", "model", "ms"):
@@ -67,7 +76,7 @@ def stage_table(plan: Plan) -> Table:
     for stage in plan.stages:
         model = stage.model.id if stage.model else ""
         cells = (
-            ", ".join(stage.factory.reads),
+            ", ".join(stage.reads),
             ", ".join(stage.factory.writes),
             stage.keep or "",
             stage.when or "",

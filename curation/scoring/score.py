@@ -147,13 +147,17 @@ class ChunkScorer:
         rows = range(work.cells.size)
         careful = work.attempt.count > self.attempts
         batches = self._decoded(work, [[i] for i in rows] if careful else _slices(rows))
-        for batch, pixels in batches:
-            if careful and not self._still_trusted(work, batch[0]):
-                continue
-            for stage in self.planned:
-                self._run_stage(work, stage, batch, pixels)
-            if keep_pixels:
-                work.pixels.update({i: pixels[i] for i in batch if i in pixels and work.cells.alive[i]})
+        try:
+            for batch, pixels in batches:
+                if careful and not self._still_trusted(work, batch[0]):
+                    continue
+                for stage in self.planned:
+                    self._run_stage(work, stage, batch, pixels)
+                if keep_pixels:
+                    work.pixels.update({i: pixels[i] for i in batch if i in pixels and work.cells.alive[i]})
+        except CurationError:  # a model or its server cannot be had: no worker died, and no row is to blame
+            work.attempt.end(self.context.store, work.task.chunk)
+            raise
 
     def _still_trusted(self, work: InWork, row: int) -> bool:
         """In careful mode: note the row in work; a row that workers died on twice is quarantined."""
@@ -171,7 +175,7 @@ class ChunkScorer:
         size = stage.resources.batch_rows
         for part in (todo[i : i + size] for i in range(0, len(todo), size)):
             started = time.perf_counter()
-            columns = work.cells.take([name for name in stage.factory.reads if name != "pixels"], part)
+            columns = work.cells.take([name for name in stage.reads if name != "pixels"], part)
             inputs: dict[str, Sequence[Any]] = dict(columns)
             if stage.needs_pixels:
                 inputs["pixels"] = [pixels[i] for i in part]

@@ -106,7 +106,7 @@ def opener(guard: Guard) -> urllib.request.OpenerDirector:
         urllib.request.UnknownHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _Redirects(guard),
+        *([_Redirects(guard)] if guard.redirects else []),  # without it a redirect is an HTTPError
         _Web(guard),
     ]
     for handler in handlers:

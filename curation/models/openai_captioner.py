@@ -1,0 +1,232 @@
+"""Captions from any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, Ollama, OpenAI."""
+
+import base64
+import hashlib
+import http.client
+import io
+import json
+import os
+import socket
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from curation.errors import CurationError, Unavailable
+from curation.models.captioner import Effort, Scene
+from curation.models.captions import generated
+from curation.models.registry import ModelInfo
+from curation.stage import Failure
+from curation.stores.net import Guard, Refused, opener
+
+KEY = "CURATION_API_KEY"
+"""The environment variable with the server's key. A name of its own: no other service's key is sent to a manifest's."""
+MAX_ANSWER = 4_000_000
+BACKOFF_S, LONGEST_WAIT_S = 0.5, 30.0
+ASK_S = 10.0
+PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+COMMON = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
+"""Answers that every record would get: the address, the key or the model is wrong."""
+SUSPICIOUS = 8
+"""So many records of a batch, none of which was answered, are no longer the records' fault."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """`http://HOST:8000/v1#MODEL`: the address is the manifest's own choice and may be a private one."""
+
+    url: str
+    model: str
+
+    @classmethod
+    def parse(cls, argument: str) -> "Server":
+        """Raises CurationError with what is wrong."""
+        url, _, model = argument.partition("#")
+        try:
+            parts = urllib.parse.urlsplit(url)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+            _ = parts.port
+        except ValueError:
+            sound = False
+        if not sound or not model.strip():
+            raise CurationError(
+                f"'openai:{argument[:200]}' is no server and model; say openai:http://HOST:8000/v1#MODEL"
+            )
+        if parts.username or parts.password:
+            raise CurationError(f"a server's key does not belong in its address; put it into the environment as {KEY}")
+        return cls(url.rstrip("/"), model.strip())
+
+    def open(self, path: str, timeout_s: float, body: Any = None) -> bytes:
+        """The answer to a POST of `body`, or to a GET. Raises HTTPError for all but 2xx, OSError, HTTPException."""
+        headers = {"User-Agent": "curation", "Content-Type": "application/json", "Accept": "application/json"}
+        if key := os.environ.get(KEY):
+            headers["Authorization"] = f"Bearer {key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers)
+        guard = Guard(MAX_ANSWER, private_addresses=True, timeout_s=timeout_s, redirects=0)
+        with opener(guard).open(request, timeout=timeout_s) as response:
+            return bytes(response.read())
+
+
+class OpenAiCaptioner:
+    """The role captions. Requests are made at temperature 0; what comes back is the server's own affair.
+
+    The argument is `http://HOST:8000/v1#MODEL`; the key, where one is needed, stands in the environment.
+    """
+
+    @staticmethod
+    def describe(argument: str) -> ModelInfo:
+        """Asks no server: deciding again from stored scores must not need it. A server's weights have no hash."""
+        try:
+            server = Server.parse(argument)
+        except CurationError as error:
+            return ModelInfo("openai:", "", str(error))
+        name = f"openai:{server.model}"
+        return ModelInfo(name, hashlib.sha256(name.encode()).hexdigest())
+
+    @staticmethod
+    def absence(argument: str) -> str | None:
+        """Why the server cannot caption now, as a sentence; one that does not list its models is believed."""
+        server = Server.parse(argument)
+        try:
+            listed = json.loads(server.open("/models", ASK_S))
+            names = [str(entry["id"]) for entry in listed["data"]]
+        except urllib.error.HTTPError as error:
+            with error:
+                return _common(server, error) if error.code in COMMON - {404, 405} else None
+        except (OSError, http.client.HTTPException) as error:
+            return _unreachable(server, error)
+        except (ValueError, KeyError, TypeError):
+            return None
+        if names and server.model not in names:
+            known = ", ".join(names[:5])[:300]
+            return f"the server at {server.url} has no model '{server.model}'; it has: {known}"
+        return None
+
+    def __init__(self, argument: str, device: str = "cpu") -> None:
+        self.server = Server.parse(argument)
+        if problem := self.absence(argument):
+            raise Unavailable(f"the captioner 'openai:{argument}' cannot be had: {problem}")
+
+    def captions(self, scenes: Sequence[Scene], effort: Effort) -> list[str | Failure | None]:
+        """One request a scene, at most `effort.concurrency` at a time; a scene that gets no answer has a Failure.
+
+        Raises Unavailable where none could have one: the server is gone, or refuses the key, the model, the path.
+        """
+        pool = ThreadPoolExecutor(effort.concurrency, thread_name_prefix="caption")
+        try:
+            answers = list(pool.map(lambda scene: self._caption(scene, effort), scenes))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if len(answers) >= SUSPICIOUS and all(isinstance(answer, Failure) for answer in answers):
+            raise Unavailable(f"none of {len(answers)} records got a caption, the first because {answers[0]}")
+        return answers
+
+    def _caption(self, scene: Scene, effort: Effort) -> str | Failure | None:
+        body = request_of(self.server.model, scene, effort.max_tokens)
+        for attempt in range(effort.retries + 1):
+            wait = min(LONGEST_WAIT_S, BACKOFF_S * 2**attempt)
+            gone = False
+            try:
+                return caption_of(self.server.open("/chat/completions", effort.timeout_s, body))
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code in COMMON:
+                        raise Unavailable(_common(self.server, error)) from error
+                    failure = f"the caption server answered {error.code}: {_message(error)}"
+                    if error.code not in PASSING:
+                        return Failure(failure)
+                    wait = _asked_for(error, wait)
+            except Refused as error:
+                return Failure(f"the caption server's answer is not read: {error}")
+            except (OSError, http.client.HTTPException) as error:
+                gone = isinstance(_cause(error), ConnectionRefusedError | socket.gaierror)
+                failure = _unreachable(self.server, error)
+            except ValueError as error:
+                return Failure(f"the caption server's answer has no caption: {error}"[:300])
+            if attempt < effort.retries:
+                time.sleep(wait)
+        if gone:
+            raise Unavailable(failure)
+        return Failure(f"{failure} ({effort.retries + 1} attempts)")
+
+
+def request_of(model: str, scene: Scene, max_tokens: int) -> dict[str, Any]:
+    """The body of a chat completion: the question, then the pictures in order as JPEG data URLs."""
+    pictures = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in scene.images]
+    content = [{"type": "text", "text": scene.prompt}, *pictures]
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        "temperature": 0,
+        "max_tokens": max_tokens,
+    }
+
+
+def data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=92)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def caption_of(answer: bytes) -> str | None:
+    """The caption in a chat completion, None for an empty one. Raises ValueError for what is no chat completion."""
+    try:
+        choice = json.loads(answer)["choices"][0]
+        text = choice["message"]["content"]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise ValueError(f"it is no chat completion ({type(error).__name__})") from error
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"its content is no text but {type(text).__name__}")
+    return generated(text or "", cut=choice.get("finish_reason") == "length")
+
+
+def _asked_for(error: urllib.error.HTTPError, wait: float) -> float:
+    """The seconds of a Retry-After header, bounded; `wait` without one."""
+    asked = error.headers.get("Retry-After", "")
+    return min(LONGEST_WAIT_S, float(asked)) if asked.isascii() and asked.isdigit() else wait
+
+
+def _common(server: Server, error: urllib.error.HTTPError) -> str:
+    if error.code in (401, 403):
+        told = "refuses the key" if os.environ.get(KEY) else "wants a key"
+        return f"the server at {server.url} {told} ({error.code}); put it into the environment as {KEY}"
+    if 300 <= error.code < 400:
+        target = str(error.headers.get("Location"))[:200]
+        return f"the server at {server.url} redirects to {target}, which is not followed; name the final address"
+    return f"the server at {server.url} answered {error.code}: {_message(error)}; is it the right path and model?"
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    """What the server says, on one bounded line, without the key."""
+    try:
+        text = error.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        text = ""
+    try:
+        told = json.loads(text)
+        told = told.get("error", told)
+        text = str(told.get("message", told) if isinstance(told, dict) else told)
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    if key := os.environ.get(KEY):
+        text = text.replace(key, "***")
+    return (generated(text) or str(error.reason))[:200]
+
+
+def _unreachable(server: Server, error: BaseException) -> str:
+    cause = _cause(error)
+    told = (
+        "took too long" if isinstance(cause, TimeoutError) else f"cannot be reached ({cause or type(cause).__name__})"
+    )
+    return f"the server at {server.url} {told}"[:400]
+
+
+def _cause(error: BaseException) -> Any:
+    return error.reason if isinstance(error, urllib.error.URLError) else error
