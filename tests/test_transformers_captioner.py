@@ -23,7 +23,7 @@ from curation.plan import Plan, make_plan
 from curation.stage import run_guarded
 from stages.caption import Caption, CaptionParams
 
-CHATTING = ("qwen3_vl", "idefics3", "llava")
+CHATTING = [name for name in MAKERS if name != "blip"]
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,8 @@ class TransformersCaptioner:
         if not argument:
             return ModelInfo("transformers:", "", "it names no model; say transformers:HUB/ID or transformers:FOLDER")
         if importlib.util.find_spec("transformers") is None:
-            why = "the package transformers is not installed; `pip install 'curation[production]'` brings it"
-            return ModelInfo(f"transformers:{argument}", "", why)
+            lacks = "the package transformers is not installed; `pip install 'curation[production]'` brings it"
+            return ModelInfo(f"transformers:{argument}", "", lacks)
         if folder := _folder(argument):
             files = sorted(path for path in folder.glob("*") if path.suffix in PARTS)
             names = {path.name for path in files}
@@ -123,7 +123,9 @@ def _loaded(argument: str, device: str) -> tuple[Any, Any]:
         source = str(folder) if folder else argument
         processor = AutoProcessor.from_pretrained(source, **where)
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        model: Any
+        report: Any
+        model, report = AutoModelForImageTextToText.from_pretrained(  # type: ignore[misc]
             source, dtype=dtype, use_safetensors=True, output_loading_info=True, **where
         )
     except Exception as error:  # transformers, the hub and safetensors raise what they like

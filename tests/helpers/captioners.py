@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,46 +41,80 @@ def text_config(words: Any, **more: Any) -> dict[str, Any]:
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
+QWEN = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
+QWEN |= {"vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>"}
+QWEN_ROPE = {"rope_type": "default", "mrope_section": [4, 2, 2], "rope_theta": 1e4}
+QWEN_TEMPLATE = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+
+
+def qwen(kind: str, patch: int, vision: dict[str, Any], video_processor: str, **rope: Any) -> tuple[Any, Any]:
+    """Of the line Qwen2-VL, Qwen2.5-VL, Qwen3-VL."""
+    import transformers
+
+    words = tokenizer(*QWEN.values(), **{f"{name}_token": token for name, token in QWEN.items()})
+    config = getattr(transformers, f"{kind}Config")(
+        text_config=text_config(words, rope_parameters=QWEN_ROPE | rope),
+        vision_config={"depth": 2, "hidden_size": 32, "num_heads": 2, **vision},
+        **{f"{name}_token_id": words.convert_tokens_to_ids(token) for name, token in QWEN.items()},
+    )
+    size = {"shortest_edge": (2 * patch) ** 2, "longest_edge": (6 * patch) ** 2}
+    images = transformers.Qwen2VLImageProcessor(patch_size=patch, size=size)
+    videos = getattr(transformers, video_processor)()
+    processor = getattr(transformers, f"{kind}Processor")(images, words, videos, chat_template=QWEN_TEMPLATE)
+    return getattr(transformers, f"{kind}ForConditionalGeneration")(config), processor
+
+
+def qwen2_vl() -> tuple[Any, Any]:
+    return qwen("Qwen2VL", 14, {"embed_dim": 32, "mlp_ratio": 2}, "Qwen2VLVideoProcessor")
+
+
+def qwen2_5_vl() -> tuple[Any, Any]:
+    vision = {"intermediate_size": 64, "out_hidden_size": 32, "fullatt_block_indexes": [1], "window_size": 56}
+    return qwen("Qwen2_5_VL", 14, vision, "Qwen2VLVideoProcessor")
+
+
 def qwen3_vl() -> tuple[Any, Any]:
-    from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen3VLConfig,
-        Qwen3VLForConditionalGeneration,
-        Qwen3VLProcessor,
-        Qwen3VLVideoProcessor,
-    )
-
-    names = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
-    names |= {"vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>"}
-    words = tokenizer(*names.values(), **{f"{name}_token": token for name, token in names.items()})
-    rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 1e4}
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32}
-    config = Qwen3VLConfig(
-        text_config=text_config(words, rope_parameters=rope),
-        vision_config={**vision, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
-        **{f"{name}_token_id": words.convert_tokens_to_ids(token) for name, token in names.items()},
-    )
-    images = Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96})
-    template = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
-    processor = Qwen3VLProcessor(images, words, Qwen3VLVideoProcessor(), chat_template=template)
-    return Qwen3VLForConditionalGeneration(config), processor
+    vision = {"intermediate_size": 64, "out_hidden_size": 32, "num_position_embeddings": 64}
+    vision |= {"deepstack_visual_indexes": [0]}  # type: ignore[dict-item]
+    return qwen("Qwen3VL", 16, vision, "Qwen3VLVideoProcessor", mrope_interleaved=True)
 
 
-def idefics3() -> tuple[Any, Any]:
-    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessor, Idefics3Processor
+def smol(kind: str, *videos: Any, **named: str) -> tuple[Any, Any]:
+    """Idefics3 (and the first SmolVLM), or SmolVLM2: pictures in tiles."""
+    import transformers
 
     names = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-    words = tokenizer(*names, *(f"<row_{r}_col_{c}>" for r in range(1, 4) for c in range(1, 4)))
-    config = Idefics3Config(
+    tiles = (f"<row_{row}_col_{column}>" for row in range(1, 4) for column in range(1, 4))
+    words = tokenizer(*names, *tiles, **named)
+    config = getattr(transformers, f"{kind}Config")(
         text_config={"model_type": "llama", **text_config(words)},
         vision_config={**VISION, "image_size": 32, "patch_size": 8},
         image_token_id=words.convert_tokens_to_ids("<image>"),
         pad_token_id=words.pad_token_id,
         scale_factor=2,
     )
-    images = Idefics3ImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-    processor = Idefics3Processor(images, words, image_seq_len=4, chat_template=TEMPLATE.replace("IMAGE", "<image>"))
-    return Idefics3ForConditionalGeneration(config), processor
+    tiling = {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 32}}
+    images = getattr(transformers, f"{kind}ImageProcessor")(**tiling)
+    template = TEMPLATE.replace("IMAGE", "<image>")
+    processor = getattr(transformers, f"{kind}Processor")(
+        images, words, *videos, image_seq_len=4, chat_template=template
+    )
+    return getattr(transformers, f"{kind}ForConditionalGeneration")(config), processor
+
+
+def idefics3() -> tuple[Any, Any]:
+    return smol("Idefics3")
+
+
+def smolvlm() -> tuple[Any, Any]:
+    from transformers import SmolVLMVideoProcessor
+
+    edge = {"longest_edge": 32}
+    sampling = {"fps": 1, "max_frames": 8, "video_size": edge}
+    videos = SmolVLMVideoProcessor(size=edge, max_image_size=edge, video_sampling=sampling)
+    named = {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>"}
+    named |= {"global_image_token": "<global-img>", "end_of_utterance_token": "<end_of_utterance>"}
+    return smol("SmolVLM", videos, **named)
 
 
 def llava() -> tuple[Any, Any]:
@@ -125,11 +160,10 @@ def blip() -> tuple[Any, Any]:
 
 
 MAKERS: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "qwen3_vl": qwen3_vl,
-    "idefics3": idefics3,
-    "llava": llava,
-    "blip": blip,
+    maker.__name__: maker for maker in (qwen2_vl, qwen2_5_vl, qwen3_vl, idefics3, smolvlm, llava, blip)
 }
+if find_spec("num2words") is None:  # which SmolVLM's processor needs
+    del MAKERS["smolvlm"]
 
 
 def save(name: str, folder: Path) -> Path:
