@@ -116,7 +116,7 @@ score: [probe, {{shots: {{method: content}}}}, {{clips: {{min_s: 0.6, max_s: 2, 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run over: scenes 0-29, black 30-39, a still 40-59, a scene 60-129; a cut stream; clips that a table names."""
+    """A run over scenes 0-29, black 30-39, a still 40-59, a scene 60-129; a cut stream; clips that a table names."""
     folder = tmp_path_factory.mktemp("accounts")
     (folder / "films").mkdir()
     dark, still = np.zeros((96, 192, 3), np.uint8), numbered(0, 2)
@@ -129,6 +129,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     lines = [
         {"video": "named.mp4", "spans": [[0.2, 1.4], ["00:00:03.000", 4], [4, 9], [1, 1.1]], "texts": list("abcd")},
         {"video": "named.mp4", "spans": [[0.2, "x"]], "texts": ["e"]},
+        {"video": "named.mp4", "spans": [[3.2, 4.2]], "texts": ["f"], "by": "another row"},
     ]
     (folder / "given.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "m.yaml").write_text(MANIFEST.format(folder=folder, more=""))
@@ -153,6 +154,7 @@ def test_clips_and_left_out_spans_cover_a_video_to_its_last_frame(
     finished: tuple[Path, Path], name: str, reasons: list[str]
 ) -> None:
     clips = [row for row in rows_of(finished[1]) if row["source_key"] == name and row["error"] is None]
+    clips = [row for row in clips if row["caption"] != "f"]
     left_out = json.loads(clips[0]["cut_spans"])
     assert {reason for *_, reason in left_out} >= set(reasons)
     spans = sorted([(row["start_s"], row["end_s"]) for row in clips] + [(a, b) for a, b, _ in left_out])
@@ -184,7 +186,9 @@ def test_given_clips_are_the_clips_each_with_its_caption(finished: tuple[Path, P
         (75, 100, "b", None),
         (100, 130, "c", "the clip 4-9 s: the video ends at 5.20 s"),
         (25, 28, "d", "the clip 1-1.1 s: shorter than 0.6 s"),
+        (80, 105, "f", None),
     ]
+    assert [row["extra"] for row in rows] == [None] * 4 + ['{"by": "another row"}']
     assert (rows[0]["start_s"], rows[0]["end_s"], rows[0]["clips"], rows[2]["end_s"]) == (0.2, 1.4, 2, 9.0)
     (bad,) = (row for row in rows_of(finished[1]) if row["source_key"] == "given.jsonl:2")
     assert "holds [0.2, 'x'], not [start, end]" in bad["error"]
@@ -210,8 +214,9 @@ def test_why_tells_a_clips_shot_and_its_videos_cuts(finished: tuple[Path, Path],
 
 def test_another_stage_takes_over_the_given_clips_with_their_captions(finished: tuple[Path, Path]) -> None:
     folder, out = finished
-    before = [(row["id"], row["captions"], row["start_s"], row["error"]) for row in rows_of(out)]
+    names = ("id", "captions", "extra", "start_s", "end_s", "error")
+    before = [[row[name] for name in names] for row in rows_of(out)]
     (folder / "more.yaml").write_text(MANIFEST.format(folder=folder, more=", phash"))
     run(str(folder / "more.yaml"), str(folder / "run"), [], engine="inline")
-    assert [(row["id"], row["captions"], row["start_s"], row["error"]) for row in rows_of(out)] == before
+    assert [[row[name] for name in names] for row in rows_of(out)] == before
     assert "shots" not in json.loads((out / "run.json").read_text())["stages"]

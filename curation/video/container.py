@@ -24,6 +24,8 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """The usual decoders of these codecs leave the alpha channel out, which Matroska keeps beside the picture."""
 THREADS = min(4, len(os.sched_getaffinity(0)))
 """That decode a video which is sound."""
+BACK_S = 0.5
+"""Timestamps that go back so far are another recording's; a clip could not be found again by its times."""
 MAX_FRAMES = 4_000_000
 """More than 18 hours at 60 frames/s: a longer stream is an attack, or to be cut into files first."""
 
@@ -110,6 +112,9 @@ def frames(video: Video, from_s: float = 0.0) -> Iterator[tuple[float, Any]]:
             if from_s > 0.5 and count == 0 and (frame.pts is None or time > from_s + 1e-6):
                 yield from _from_the_start(video)  # the index lies, or nobody knows where this is
                 return
+            if last - time > BACK_S:
+                what = f"its timestamps go back by {last - time:.2f} s behind frame {count} ({last:.2f} s)"
+                raise Refused(f"{what}: two recordings in one file, which have to be parted")
             last, count = max(last, time), count + 1
             if count > MAX_FRAMES:
                 raise Refused(f"it has more than {MAX_FRAMES:,} frames: cut it into several files")

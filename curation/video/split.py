@@ -111,11 +111,12 @@ def rows_of(table: pa.Table, rows: list[SourceRow]) -> list[SourceRow]:
     """The rows that an earlier split of the same source rows made, read from the chunk's table."""
     by_uri = {(row.key, row.uri): row for row in rows}
     out = []
-    columns = ["source_key", "source_uri", "captions", "start_frame", "end_frame", "start_s", "end_s"]
+    columns = ["source_key", "source_uri", "captions", "extra", "start_frame", "end_frame", "start_s", "end_s"]
     for old in table.select(columns).to_pylist():
-        row = by_uri[old["source_key"], old["source_uri"]]
+        row = by_uri[old["source_key"], old["source_uri"]]  # several rows may name one video
+        row = replace(row, captions=old["captions"], extra=json.loads(old["extra"] or "{}"))
         if old["start_frame"] is not None:
             span = Span(old["start_frame"], old["end_frame"], old["start_s"], old["end_s"])
-            row = replace(row, span=span, captions=old["captions"])
+            row = replace(row, span=span)
         out.append(row)
     return out
