@@ -1,4 +1,7 @@
-"""`python -m benchmarks [--photos N] [--only a b ...]`: measure, print, write results.md."""
+"""`python -m benchmarks [--photos N] [--only a b ...]`: measure, print, write results.md.
+
+(a)-(h) images and shards, (i)-(l) videos. (i) needs videos with known shots: `--corpus FOLDER`.
+"""
 
 import argparse
 import os
@@ -12,15 +15,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bench_engine, bench_pixels
+from benchmarks import bench_clips, bench_damage, bench_engine, bench_memory, bench_pixels, bench_shots
 from benchmarks.common import Row
 
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = """\
 # Measured
 
 Written by `make bench`: both sides of a ratio in one run, on the same files; medians of alternating rounds where a
-round is short. {machine}. Photos are windows of those that scikit-image and scikit-learn ship.
+round is short. {machine}. Photos are windows of those that scikit-image and scikit-learn ship, and so are the videos
+made here.
 
 | what | ours | other | ratio | target | note |
 |---|---|---|---|---|---|
@@ -44,7 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=2000, help="for (a) and (e)")
     parser.add_argument("--records", type=int, nargs=2, default=(1000, 10_000), help="for (d)")
-    parser.add_argument("--only", nargs="*", default=list("abcdefgh"))
+    parser.add_argument("--only", nargs="*", default=list("abcdefghijkl"))
+    parser.add_argument("--corpus", type=Path, default=CORPUS, help="videos.jsonl and what it names, for (i) and (j)")
+    parser.add_argument("--videos", type=int, default=1000, help="for (k)")
+    parser.add_argument("--minutes", type=int, default=20, help="of the long video of (l)")
     arguments = parser.parse_args()
     console, head, rows, texts = Console(), HEAD.format(machine=machine()), list[Row](), list[str]()
     with tempfile.TemporaryDirectory() as work:
@@ -69,6 +77,14 @@ def main() -> None:
         add("b", lambda: [bench_pixels.pack(files, folder)])
         add("c", lambda: bench_pixels.perceptual(files))
         add("h", lambda: bench_pixels.models(files))
+        corpus = arguments.corpus if (arguments.corpus / "videos.jsonl").is_file() else None
+        if corpus:
+            add("i", lambda: bench_shots.shots(corpus, folder))
+        elif "i" in arguments.only:
+            console.print(f"(i) skipped: there is no {arguments.corpus}/videos.jsonl (--corpus)", highlight=False)
+        add("j", lambda: bench_clips.clips(corpus, folder))
+        add("k", lambda: [bench_damage.damage(folder / "damage", arguments.videos)])
+        add("l", lambda: [bench_memory.memory(folder, arguments.minutes)])
     for letter, name in (("f", "bench_read.py"), ("g", "bench_select.py")):
         if letter in arguments.only:
             texts.append(f"\n({letter}) `python benchmarks/{name}`\n\n```text\n{script(name)}\n```\n")

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curation.media.sandbox import Limits
+from curation.video.reader import VideoReader
 from curation.video.shots import METHODS, open_detector
 
 
@@ -52,13 +54,15 @@ def test_an_unknown_method_is_named_with_those_there_are() -> None:
 
 
 def test_f1_on_real_videos(shared_corpus: Path) -> None:
-    from benchmarks.bench_video import cuts_of, matched
+    from benchmarks.bench_shots import hard_cuts, matched
 
     hits = total = 0
+    reader = VideoReader(Limits(seconds=60))
     for row in map(json.loads, (shared_corpus / "videos.jsonl").open()):
         if "nasa" in row["file"] or "testvideo" in row["file"]:
             skipped = row["shots"]["gradual"] + row["shots"]["ignore"]
-            cuts, _ = cuts_of(shared_corpus / row["file"], "transnetv2")
+            cuts = hard_cuts(reader, shared_corpus / row["file"], "transnetv2")
             kept = [c for c in cuts if not any(a <= c <= b for a, b in skipped)]
             hits, total = hits + matched(kept, row["shots"]["cuts"]), total + len(kept) + len(row["shots"]["cuts"])
+    reader.close()
     assert 2 * hits / total >= 0.95

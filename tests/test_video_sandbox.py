@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.videos import numbered, write_video
 
-from benchmarks.bench_video import damaged
+from benchmarks.videos import damaged
 from curation.errors import UsageError
 from curation.load import load
 from curation.media.sandbox import DecodeError, Decoder, Limits
@@ -109,7 +109,7 @@ def test_what_leaks_costs_no_later_record(tmp_path: Path, reader: VideoReader) -
 
 
 def test_forty_videos_cut_short_or_with_flipped_bits_all_have_a_row(tmp_path: Path) -> None:
-    """Every second one is damaged. 1,000 of them are a benchmark: benchmarks/bench_video.py."""
+    """Every second one is damaged. 1,000 of them are a benchmark: benchmarks/bench_damage.py."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "films"
     folder.mkdir()

@@ -38,7 +38,7 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], body: bytes | memoryvi
 
 def answer(
     request: dict[str, Any], data: bytes, beat: Callable[[], None] = lambda: None
-) -> tuple[dict[str, Any], bytes]:
+) -> tuple[dict[str, Any], bytes | memoryview]:
     """Decode, or decode and standardize; a refusal is an answer too. A video's request calls `beat` on its way."""
     try:
         if "video" in request:

@@ -75,6 +75,11 @@ class Decoder:
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
+    @property
+    def pid(self) -> int | None:
+        """The child process's number, None while there is none."""
+        return self._child.pid if self._child else None
+
     def decode(self, data: bytes) -> Pixels:
         """The upright RGB picture. Raises DecodeError with a sentence."""
         header, body = self._ask(data, None)

@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from curation.media.decode import Refused, check_size
@@ -165,10 +167,21 @@ def _packets(video: Video) -> Iterator[Any]:
 def values_of(frame: Any, width: int, height: int, interpolation: str) -> Rgb:
     """RGB [H, W, 3] at a size, transparent pixels over white, as it is stored: not turned."""
     if not any(part.is_alpha for part in frame.format.components):
-        return np.asarray(frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=interpolation))
-    rgba = frame.to_ndarray(format="rgba", width=width, height=height, interpolation=interpolation).astype(np.uint16)
+        return _scaled(frame, width, height, "rgb24", interpolation)
+    rgba = _scaled(frame, width, height, "rgba", interpolation).astype(np.uint16)
     alpha = rgba[..., 3:]
     return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _scaled(frame: Any, width: int, height: int, kind: str, interpolation: str) -> Rgb:
+    scaler = _scaler(width, height, kind, interpolation)
+    return np.asarray(scaler.reformat(frame, width, height, kind, interpolation=interpolation, threads=1).to_ndarray())
+
+
+@lru_cache(maxsize=4)
+def _scaler(*_of: int | str) -> VideoReformatter:
+    """One for each size and kind of output: it keeps what it prepared for the frame before."""
+    return VideoReformatter()
 
 
 def rgb_of(frame: Any, size: tuple[int, int], longest: int | None = None) -> Rgb:

@@ -14,7 +14,7 @@ BEAT_S = 1.0
 
 def answer_video(
     request: dict[str, Any], recipe: Recipe | None, beat: Callable[[], None]
-) -> tuple[dict[str, Any], bytes]:
+) -> tuple[dict[str, Any], bytes | memoryview]:
     """Header and body; `beat` is called about once a second while frames keep coming. Raises Refused."""
     from curation.video.cut import cut
     from curation.video.sampling import sample
@@ -29,10 +29,10 @@ def answer_video(
     if request["video"] == "sample":
         header, arrays = sample(path, *span, request["count"], request["longest"], bound, alive, engine)
         shapes = [list(array.shape) for array in arrays]
-        return header | {"shapes": shapes}, b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+        return header | {"shapes": shapes}, np.concatenate([array.ravel() for array in arrays]).data
     assert recipe is not None
     header, clip = cut(path, *span, request["fps"], request["count"], recipe, bound, alive, engine)
-    return header | {"shape": list(clip.shape)}, clip.tobytes()
+    return header | {"shape": list(clip.shape)}, np.ascontiguousarray(clip).reshape(-1).data
 
 
 class _Pulse:
