@@ -12,11 +12,15 @@ from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
 STILL = 0.25
 """Flow below it, in px at 256 px width, counts as none."""
 
+LEAST = 32
+"""Frames whose shorter side is smaller, in px, are enlarged: the search finds nothing in a few patches, or refuses."""
+
 
 class Motion(Stage):
     """Dense inverse search optical flow (Kroeger et al. 2016, OpenCV) from sampled frames to the ones after them."""
 
     name = "motion"
+    version = 2
     reads = ("pixels",)
     writes = {
         "motion": Column(pa.float32(), "mean length of the flow, px a frame at 256 px width; null for pictures"),
@@ -49,4 +53,6 @@ class Motion(Stage):
         import cv2
 
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, after)]
-        return self.flow.calc(grey[0], grey[1], None) * (256 / first.shape[1])
+        if (scale := LEAST / min(grey[0].shape)) > 1:
+            grey = [cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) for frame in grey]
+        return self.flow.calc(grey[0], grey[1], None) * (256 / grey[0].shape[1])

@@ -4,13 +4,14 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from curation.media.borders import content_box
 from curation.media.phash import SIDE, hash_of
 from curation.pixels import Pixels
 from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
 
 
 class PHash(Stage):
-    """64-bit DCT hash (pHash, Zauner 2010): resizing and recompression change few bits, cropping many.
+    """64-bit DCT hash (pHash, Zauner 2010): resizing, recompression and borders change few bits, cropping many.
 
     A clip's frames are hashed while its video is decoded: see `curation.video.hashes`.
     """
@@ -35,7 +36,9 @@ class PHash(Stage):
 
 
 def phash(picture: Pixels) -> int:
-    """The hash of a picture's luma, shrunk to 32x32 by area."""
+    """The hash of a picture's luma inside uniform borders, shrunk to 32x32 by area: a framed copy is a copy."""
     image = Image.fromarray(picture.rgb)
+    if box := content_box(picture):
+        image = image.crop(box)
     grey = image.reduce(max(1, min(image.size) // (4 * SIDE))).convert("L")  # no full-size luma needed
     return hash_of(np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX)))

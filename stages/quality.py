@@ -1,11 +1,9 @@
 """Technical quality: what a camera or a codec did to the picture, not whether it pleases."""
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 
 from curation.media import measures
-from curation.media.borders import content_box
+from curation.media.borders import Box, common_box, content_box
 from curation.pixels import Pixels, mean
 from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
 
@@ -38,22 +36,13 @@ class Quality(Stage):
 
 def _measure(picture: Pixels) -> tuple[object, ...]:
     stills = picture.stills[::2]  # half of a clip's frames say enough of its codec and camera
-    box = _common([content_box(still) for still in stills])
+    box = common_box([content_box(still) for still in stills])
     inside = (box[2] - box[0]) * (box[3] - box[1]) if box else picture.width * picture.height
     values = (mean([getattr(measures, name)(still) for still in stills]) for name in list(Quality.writes)[:-2])
     return (*values, _full_size(box, picture) if box else None, 1 - inside / (picture.width * picture.height))
 
 
-def _common(boxes: Sequence[Sequence[int] | None]) -> list[int] | None:
-    """What any frame shows is content: the hull of the frames' boxes, None where one has no border."""
-    framed = [box for box in boxes if box]
-    if len(framed) < len(boxes):
-        return None
-    sides = list(zip(*framed, strict=True))
-    return [min(sides[0]), min(sides[1]), max(sides[2]), max(sides[3])]
-
-
-def _full_size(box: list[int], picture: Pixels) -> list[int]:
+def _full_size(box: Box, picture: Pixels) -> list[int]:
     """In pixels of the video, whose sampled frames may be smaller; a picture's box stays."""
     across = picture.info.get("width", picture.width) / picture.width
     down = picture.info.get("height", picture.height) / picture.height

@@ -55,6 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "four.mp4", four)
     write_video(folder / "mirrored.mp4", [frame[:, ::-1] for frame in one])
     write_video(folder / "other.mp4", pan(5, 5))
+    write_video(folder / "barred.mp4", [np.pad(frame, ((14, 14), (0, 0), (0, 0))) for frame in pan(5, 4)])
     Image.fromarray(three[71]).save(folder / "frame.jpg", quality=80)
     Image.fromarray(pan(6, 1)[0]).save(folder / "photo.jpg", quality=80)
     manifest = folder.parent / "copies.yaml"
@@ -75,6 +76,7 @@ def test_copies_fall_and_nothing_else(finished: Path) -> None:
         ("trimmed.mp4", 0): ("phash of frames", ("one.mp4", 0), 0.7),
         ("recoded.mp4", 0): ("phash of frames", ("one.mp4", 0), 0.7),
         ("all.mp4", 0): ("phash of frames", ("four.mp4", 0), 0.7),
+        ("barred.mp4", 0): ("phash of frames", ("other.mp4", 0), 0.7),
         ("twice.mp4", 2): ("phash of frames", ("twice.mp4", 0), 0.7),
         ("frame.jpg", None): ("phash of a frame", ("twice.mp4", 1), 6),
     }  # fmt: skip
@@ -89,7 +91,7 @@ def test_a_clips_frames_are_decoded_once_for_all_stages(finished: Path) -> None:
     """Splitting a video is a pass of its own; then each clip and picture is decoded once, whatever looks at it."""
     stages = json.loads((finished / "run.json").read_text())["stages"]
     records = len(rows_of(finished))
-    assert records == 12 and stages["decode"]["records"] == records
+    assert records == 13 and stages["decode"]["records"] == records
     looking = ("quality", "motion", "temporal", "logo", "phash")
     assert {stages[name]["records"] for name in looking} == {records}
 

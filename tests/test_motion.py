@@ -55,6 +55,13 @@ def test_motion_is_of_256_pixels_width_whatever_the_clips() -> None:
     assert [row["motion"] for row in rows] == pytest.approx([3, 3], rel=0.08)
 
 
+@pytest.mark.parametrize("size", [(2, 2), (16, 9), (40, 2)])
+def test_tiny_clips_have_a_motion(size: tuple[int, int]) -> None:
+    frames = [np.full((size[1], size[0], 3), value, np.uint8) for value in (20, 200)]
+    [row] = measured(Motion(Params()), clip([(frames[0], frames[0]), (frames[1], frames[1])]))
+    assert row == {"motion": 0, "static_share": 1, "camera_shake": 0}
+
+
 def test_a_picture_half_of_which_stands_is_half_static() -> None:
     def half(x: float) -> Rgb:
         frame = view(20, 20).copy()

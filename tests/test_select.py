@@ -192,6 +192,13 @@ def test_of_clips_alike_the_longer_stays_and_a_clip_goes_before_a_picture(tmp_pa
     assert kept(rows(store, manifest(duplicates={"on": "embedding", "prefer": ["aesthetic"]}))) == ["r001"]
 
 
+def test_of_two_alike_the_one_with_more_picture_stays_and_bars_are_none(tmp_path: Path) -> None:
+    store = write_scores(
+        tmp_path, sha256=["x", "x", "y", "y"], width=[100] * 4, height=[80, 60, 80, 60], border=[0.3, 0, None, 0]
+    )
+    assert kept(rows(store, manifest(duplicates={"on": "bytes"}))) == ["r001", "r002"]
+
+
 def test_clips_and_frames_that_another_run_kept_are_already_there(tmp_path: Path) -> None:
     def scores(name: str, ids: list[str], frames: list[list[int] | None], hashes: list[int]) -> Store:
         starts = [None if part is None else 0 for part in frames]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.selection.sequences import Sequences, in_order, longest_chain
+from curation.selection.sequences import Sequences, distances, in_order, in_step, longest_chain
 
 FAR = [int(value) for value in np.random.default_rng(0).integers(0, 1 << 63, 40)]
 """Hashes of unrelated pictures."""
@@ -14,7 +14,7 @@ FAR = [int(value) for value in np.random.default_rng(0).integers(0, 1 << 63, 40)
 
 def matched(short: list[int], long: list[int], threshold: int = 6) -> int:
     follows = np.arange(len(long)) > 0
-    return in_order(np.array(short, np.uint64), np.array(long, np.uint64), follows, threshold)
+    return in_order(distances(np.array(short, np.uint64), np.array(long, np.uint64), follows), threshold)
 
 
 def test_each_is_matched_by_one_of_its_own() -> None:
@@ -77,4 +77,29 @@ def test_the_longest_chain_is_that_of_the_table(cells: list[list[bool]]) -> None
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 500])
 def test_long_clips(length: int) -> None:
     values = np.random.default_rng(1).integers(0, 1 << 64, length, dtype=np.uint64)
-    assert in_order(values[length // 3 :], values, np.arange(length) > 0, 0) == length - length // 3
+    bits = distances(values[length // 3 :], values, np.arange(length) > 0)
+    assert in_order(bits, 0) == length - length // 3 and in_step(bits)
+
+
+def signed(seed: int, frames: int = 16) -> list[int]:
+    """A fixed camera: one picture, of which about 3 bits differ at each moment."""
+    rng = np.random.default_rng(seed)
+    return [FAR[0] ^ sum(1 << int(bit) for bit in rng.choice(64, 3, replace=False)) for _ in range(frames)]
+
+
+def shown(short: list[int], long: list[int]) -> tuple[int, bool]:
+    bits = distances(np.array(short, np.uint64), np.array(long, np.uint64), np.zeros(len(long), bool))
+    return in_order(bits, 6), in_step(bits)
+
+
+def test_two_takes_of_a_fixed_camera_match_and_are_not_in_step() -> None:
+    one, other = signed(1), signed(2)
+    assert shown(one, other) == (16, False)
+    assert shown(one[3:12], one) == (9, True)
+    assert shown([value ^ 0b11 << 20 for value in one[3:12]], one) == (9, True)
+    assert shown([FAR[0]] * 8, [FAR[0] ^ 1] * 10) == (8, True)  # nothing moves in either: one picture
+
+
+def test_a_copy_that_began_a_moment_earlier_is_in_step() -> None:
+    one = signed(1)
+    assert shown(one[1:], one[:-1])[1] and shown(one[:-1], one[1:])[1]

@@ -1,6 +1,7 @@
 """Finds uniform borders (letterbox, pillarbox, frames) and the box of the content inside them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,15 @@ def content_box(pixels: Pixels) -> Box | None:
     Only opposite pairs of one colour count (letterbox, pillarbox, frame): a sky or a floor is no border.
     """
     return pixels.memo("content_box", _content_box)
+
+
+def common_box(boxes: Sequence[Box | None]) -> Box | None:
+    """What any frame shows is content: the hull of the frames' boxes, None where one has no border."""
+    framed = [box for box in boxes if box]
+    if not framed or len(framed) < len(boxes):
+        return None
+    left, top, right, bottom = zip(*framed, strict=True)
+    return min(left), min(top), max(right), max(bottom)
 
 
 def _content_box(pixels: Pixels) -> Box | None:

@@ -2,7 +2,8 @@
 
 No pair of clips is compared unless one frame of each has nearly the same hash. Such frames are found by
 multi-index hashing over the distinct hashes of all clips; what follows is bounded for each clip, so that the cost
-grows as sorting does. A million clips of 6 s (24 million hashes) need some minutes and 3 GB on one core.
+grows as sorting does: 100,000 clips of 6 s (2.4 million hashes) took 18 s of one core and 390 MB, so a million take
+about 4 minutes and 4 GB.
 """
 
 from collections import Counter

@@ -32,7 +32,7 @@ Ints = NDArray[np.int64]
 Say = Callable[[str], None]
 DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "embedding": 0.95}
 _SIZE = ("width", "height", "content_box", "start_s", "end_s")
-_OPTIONAL = (*_SIZE, "phash_frames")
+_OPTIONAL = (*_SIZE, "border", "phash_frames")
 
 
 def decide(

@@ -109,12 +109,13 @@ class Scores:
 
     def ranked(self, prefer: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """`rows` from best to worst: by the columns of `prefer`, `-column` where less is better, then by
-        width x height and by a clip's length where they are known, then by id. A null is worst."""
+        width x height inside borders and by a clip's length where these are known, then by id. A null is worst."""
         keys = tuple(prefer)
         if keys not in self._orders:
             columns = [-self.numbers(key) if key[0] != "-" else self.numbers(key[1:]) for key in reversed(keys)]
             if {"width", "height"} <= self.known:
-                columns.insert(0, -self.numbers("width") * self.numbers("height"))
+                border = np.nan_to_num(self.numbers("border")) if "border" in self.known else 0.0
+                columns.insert(0, -self.numbers("width") * self.numbers("height") * (1 - border))
             if {"start_s", "end_s"} <= self.known:
                 columns.insert(0, self.numbers("start_s") - self.numbers("end_s"))
             self._orders[keys] = np.lexsort(columns) if columns else np.arange(self.rows)

@@ -7,25 +7,32 @@ beside the original's; what moves too fast for that is caught by comparing with 
 of a fast action film, 4 a second a fifth, 8 a second cost twice the room for a tenth.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.media.borders import common_box, content_box
 from curation.media.phash import SIDE, telling_hashes
+from curation.pixels import Pixels
 from curation.video.container import turn_of, values_of
 
 PER_SECOND = 4
-MOST = 4096
-"""A clip of more than 17 minutes is hashed no further."""
+MOST = 1024
+"""A clip of more than 4 minutes is hashed no further."""
+THUMBNAIL = 4 * SIDE
+BOXED = 8
+"""So many frames are searched for bars."""
+Luma = NDArray[np.uint8]
 
 
 class FrameHashes:
     """Collects thumbnails of the frames on show at the grid's times."""
 
     def __init__(self, start_s: float, end_s: float) -> None:
-        self._thumbnails: list[NDArray[np.uint8]] = []
+        self._thumbnails: list[Luma] = []
         self._start_s, self._end_s = start_s, end_s
 
     def show(self, frame: Any, until_s: float) -> None:
@@ -36,13 +43,25 @@ class FrameHashes:
             self._thumbnails.append(luma)
 
     def values(self) -> list[int | None]:
-        """One hash a time, None where the frame shows next to nothing."""
-        return telling_hashes(np.stack(self._thumbnails)) if self._thumbnails else []
+        """One hash a time, None where the frame shows next to nothing; of what lies inside a letterbox."""
+        whole = telling_hashes(_shrunk(self._thumbnails))
+        telling = [luma for luma, value in zip(self._thumbnails, whole, strict=True) if value is not None]
+        some = telling[:: max(1, len(telling) // BOXED)]
+        box = common_box([content_box(Pixels.of(np.repeat(luma[..., None], 3, axis=2))) for luma in some])
+        if box is None:
+            return whole
+        left, top, right, bottom = box
+        return telling_hashes(_shrunk([luma[top:bottom, left:right] for luma in self._thumbnails]))
 
 
-def _luma(frame: Any) -> NDArray[np.uint8]:
-    """uint8 [32, 32], upright."""
-    rgb = values_of(frame, 4 * SIDE, 4 * SIDE, "AREA")
-    luma = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+def _shrunk(lumas: Sequence[Luma]) -> NDArray[np.uint8]:
+    """[N, 32, 32] by area."""
+    small = [cv2.resize(luma, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for luma in lumas]
+    return np.array(small, np.uint8).reshape(-1, SIDE, SIDE)
+
+
+def _luma(frame: Any) -> Luma:
+    """uint8 [128, 128], upright."""
+    luma = cv2.cvtColor(values_of(frame, THUMBNAIL, THUMBNAIL, "AREA"), cv2.COLOR_RGB2GRAY)
     swapped, across, down = turn_of(frame)
-    return np.asarray(luma.T if swapped else luma, np.uint8)[::down, ::across]
+    return np.ascontiguousarray(np.asarray(luma.T if swapped else luma, np.uint8)[::down, ::across])
