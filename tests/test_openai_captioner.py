@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers.chat import ChatServer, Reply, Script, completion
+from helpers.videos import number_in, numbered, write_video
 from PIL import Image
 
 from curation.errors import CurationError, Unavailable, UsageError
@@ -260,3 +262,35 @@ def test_a_run_stops_when_its_server_goes_and_continues_when_it_is_back(tmp_path
         "A green wall.",
         "A red wall.",
     ]
+
+
+def test_a_clips_frames_are_seen_in_order_and_its_shard_has_title_and_caption(tmp_path: Path) -> None:
+    """Frames 0 to 39 and 40 to 79 of a video are two scenes; the server reads the numbers that the frames show."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    write_video(videos / "two.mp4", [numbered(i, 1 + i // 40) for i in range(80)])
+    (videos / "two.json").write_text('{"title": "A film"}')
+
+    def numbers(body: dict[str, Any], before: int) -> Reply:
+        return completion(" ".join(str(number_in(np.asarray(image))) for image in images_of(body)))
+
+    with ChatServer(numbers) as server:
+        score = [
+            "probe",
+            {"shots": {"method": "content"}},
+            {"clips": {"min_s": 1}},
+            {"caption": {"model": server.spec}},
+        ]
+        encode = {"size": 64, "frames": [9], "vae": "video_autoencoder", "reconstructions": 0}
+        manifest = {"name": "p", "source": {"folder": "videos"}, "score": score, "encode": encode}
+        (tmp_path / "m.json").write_text(json.dumps(manifest))
+        run(str(tmp_path / "m.json"), str(tmp_path / "out"), [], engine="inline")
+    assert len(server.bodies) == 2
+    with tarfile.open(tmp_path / "out" / "shards" / "9x64x64" / "00000.tar") as tar:
+        metas = [json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")]  # type: ignore[arg-type]
+    for meta in metas:
+        title, caption = meta["captions"]
+        shown = [int(number) for number in caption.split()]
+        start = meta["frame_start"]
+        assert (title, meta["caption_sources"]) == ("A film", ["title", "openai:tiny"])
+        assert len(shown) == 4 and shown == sorted(set(shown)) and start <= shown[0] and shown[-1] < start + 40
