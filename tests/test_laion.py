@@ -161,20 +161,26 @@ def test_the_stage_takes_the_mean_of_a_clips_frames(heads: Path) -> None:
     assert alone == [stage.run({"pixels": [Pixels.of(frame)]})["aesthetic"][0] for frame in frames]
 
 
-def test_the_safety_stage_runs_laions_detector(heads: Path, tmp_path: Path) -> None:
-    """On a CLIP of 512 features, as its ViT-B/32 head is published."""
+def widened(heads: Path, folder: Path, dimensions: int) -> str:
+    """The tiny CLIP with so many features, as an argument of open_clip."""
     import open_clip
 
-    config = json.loads((heads / "tiny-head.json").read_text()) | {"embed_dim": 512}
-    (tmp_path / "tiny-512.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path / "tiny-512.json")
-    state = open_clip.create_model("tiny-512").state_dict()
-    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "clip.safetensors")
+    name = f"tiny-{dimensions}"
+    config = json.loads((heads / "tiny-head.json").read_text()) | {"embed_dim": dimensions}
+    (folder / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / f"{name}.json")
+    state = open_clip.create_model(name).state_dict()
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / f"{name}.safetensors")
+    return f"{folder / f'{name}.json'}:{folder / f'{name}.safetensors'}"
+
+
+def test_the_safety_stage_runs_laions_detector(heads: Path, tmp_path: Path) -> None:
+    """On a CLIP of 512 features, as its ViT-B/32 head is published."""
+    clip = widened(heads, tmp_path, 512)
     tensors = {"norm.mean": torch.zeros(512), "norm.variance": torch.ones(512)}
     for name, (out, width) in {"linear_1": (32, 512), "linear_2": (32, 32), "linear_3": (1, 32)}.items():
         tensors |= {f"{name}.weight": torch.randn(out, width), f"{name}.bias": torch.randn(out)}
     torch.save(tensors, tmp_path / "head.pth")
-    clip = f"{tmp_path / 'tiny-512.json'}:{tmp_path / 'clip.safetensors'}"
     stage = Safety(SafetyParams(model=f"laion:nsfw:{tmp_path / 'head.pth'}:{clip}"))
     stage.load()
     made = stage.run({"pixels": [Pixels.clip([data.cat(), data.rocket()], 2, {}), Pixels.of(data.cat())]})
@@ -248,6 +254,23 @@ def test_the_published_heads_have_their_published_shapes(
     features = np.random.default_rng(0).standard_normal((50, widths[0]))
     values = head(features / np.linalg.norm(features, axis=1, keepdims=True))
     assert 0 < values.mean() < 10 and len(set(values)) == 50
+
+
+@pytest.mark.parametrize(
+    ("file", "form"),
+    [("laion/sa_0_4_vit_l_14_linear.pth", "v1"), ("improved/sac+logos+ava1-l14-linearMSE.pth", "v2")],
+)
+def test_a_published_head_runs_in_the_stage(published: Path, heads: Path, tmp_path: Path, file: str, form: str) -> None:
+    """On a random CLIP: the values mean nothing, but are those of the file's layers on its features."""
+    clip = widened(heads, tmp_path, 768)
+    stage = Aesthetic(AestheticParams(model=f"laion:{form}:{published / file}:{clip}"))
+    stage.load()
+    (value,) = stage.run({"pixels": [Pixels.of(data.cat())]})["aesthetic"]
+    x = torch.from_numpy(open_model("image_embedding", f"open_clip:{clip}").embed([Pixels.of(data.cat())]))
+    state = torch.load(published / file, map_location="cpu", weights_only=True)
+    for prefix in [""] if form == "v1" else [f"{name}." for name in WIDTHS]:
+        x = torch.nn.functional.linear(x, state[f"{prefix}weight"], state[f"{prefix}bias"])
+    assert value == pytest.approx(float(x), abs=1e-3)
 
 
 def test_a_hub_out_of_reach_is_said_with_the_embedded_choice(tmp_path: Path) -> None:
