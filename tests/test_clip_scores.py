@@ -125,3 +125,25 @@ def test_the_text_of_any_of_three_frames_is_a_clips() -> None:
     assert columns["overlay_text"][0] is None and columns["text_boxes"][0] == 0
     assert [text.upper().replace(" ", "") for text in columns["overlay_text"][1:]] == ["SAMPLEVIDEO"] * 2
     assert columns["pwatermark"][1:] == [0.9, 0.9]
+
+
+def test_a_photo_of_a_clip_that_changes_little_is_found_by_its_embedding(tmp_path: Path) -> None:
+    """Whichever is preferred, the clip stays: it shows more."""
+    folder = tmp_path / "media"
+    folder.mkdir()
+    slow = pan(7, 2, step=(4, 2))
+    write_video(folder / "slow.mp4", slow)
+    Image.fromarray(slow[30]).save(folder / "frame.jpg", quality=85)
+    Image.fromarray(pan(8, 1)[0]).save(folder / "photo.jpg", quality=85)
+    manifest = tmp_path / "m.yaml"
+    head = MANIFEST.format(folder=folder).split("  - quality")[0]
+    section = "{on: embedding, threshold: 0.97, prefer: [width]}"
+    manifest.write_text(f"{head}  - embedding\nselect: {{duplicates: [{section}]}}\n")
+    run(str(manifest), str(tmp_path / "run"), [], engine="inline")
+    named = {row["id"]: row["source_key"] for row in rows_of(tmp_path / "run")}
+    decided = pq.read_table(tmp_path / "run" / "selection.parquet").to_pylist()
+    assert {named[row["id"]]: (row["reason"], named.get(row["duplicate_of"])) for row in decided} == {
+        "slow.mp4": (None, None),
+        "frame.jpg": ("embedding", "slow.mp4"),
+        "photo.jpg": (None, None),
+    }
