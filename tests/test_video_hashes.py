@@ -80,6 +80,10 @@ def test_a_long_clip_is_hashed_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) ->
     assert len(collected.values()) == 100 and len(set(collected.values())) == 1
 
 
+def test_a_clip_without_frames_has_no_hashes() -> None:
+    assert hashes.FrameHashes(0, 1).values() == []
+
+
 def test_a_picture_has_no_frames() -> None:
     columns = run_guarded(PHash(Params()), {"pixels": [Pixels.of(data.coffee())]})
     assert columns["phash_frames"] == [None] and columns["phash"][0] == phash(Pixels.of(data.coffee()))

@@ -37,7 +37,7 @@ def telling_hashes(lumas: NDArray[np.uint8]) -> list[int | None]:
 
 def _above_median(lumas: NDArray[np.uint8]) -> NDArray[np.float64]:
     """[N, 64]: the coefficients less the median of all but the DC."""
-    low = (BASIS @ lumas.astype(np.float64) @ BASIS.T).reshape(len(lumas), -1)
+    low = (BASIS @ lumas.astype(np.float64) @ BASIS.T).reshape(len(lumas), KEPT * KEPT)
     return np.asarray(low - np.median(low[:, 1:], axis=1, keepdims=True))
 
 
