@@ -1,4 +1,5 @@
-"""decord in place of PyAV's decoder (`engine: {video_decoder: decord}`): the same frames at the same timestamps.
+"""decord in place of PyAV's decoder (`engine: {video_decoder: decord}`): the same frames at the same timestamps, their
+colours a level or two darker, and coarser at edges, as swscale converts them by default.
 
 decord gives frames by their number, and counts those that no player shows: discarded by an edit list, or before a
 stream's first key frame. So PyAV walks through the packets first (nothing is decoded), and a file whose packets are
