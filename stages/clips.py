@@ -9,7 +9,7 @@ from curation.stage import Batch, Column, Columns, Params, Resources, Stage
 class ClipsParams(Params):
     min_s: float = Field(2.0, gt=0, description="shorter pieces are left out, s")
     max_s: float = Field(60.0, gt=0, description="longer shots are cut into windows, s")
-    window_s: float | None = Field(None, gt=0, description="length of the windows; default max_s")
+    window_s: float | None = Field(None, gt=0, description="length of the windows, at most and by default max_s")
     stride_s: float | None = Field(None, gt=0, description="from window to window; default the window's length")
     keep_static: bool = Field(False, description="keep shots in which nothing moves")
 

@@ -105,6 +105,26 @@ def test_black_still_and_slideshow_segments_of_a_file_are_told_apart(tmp_path: P
     ]
 
 
+def scene(seed: int, frame: int) -> np.ndarray:
+    """Large coloured blocks that drift: [108, 192, 3]."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (3, 4, 3))
+    return np.roll(blocks.repeat(36, 0).repeat(48, 1), frame, axis=1).astype(float)
+
+
+def test_a_crossfade_is_taken_off_the_clips_beside_it(tmp_path: Path) -> None:
+    shares = [0.0] * 60 + [(k + 1) / 26 for k in range(25)] + [1.0] * 60
+    film = [(1 - share) * scene(1, i) + share * scene(2, i) for i, share in enumerate(shares)]
+    path = write_video(tmp_path / "a.mp4", [frame.astype(np.uint8) for frame in film])
+    found = scan(str(path), "transnetv2", None, ClipRules(min_s=1), 10**8, lambda: None)
+    ((start, end, start_s, end_s),) = found["cuts"]
+    assert 55 <= start <= 70 and 75 <= end <= 90 and (start_s, end_s) == (start / 25, end / 25)
+    assert [(piece["start_frame"], piece["end_frame"], piece["reason"]) for piece in found["pieces"]] == [
+        (0, start, None),
+        (start, end, "gradual transition"),
+        (end, 145, None),
+    ]
+
+
 MANIFEST = """
 name: accounts
 source:

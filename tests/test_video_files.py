@@ -70,6 +70,28 @@ def misnamed(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"VideoHandler", b"Vid\xe9oHandler"))
 
 
+def with_cover(shown: int) -> Callable[[Path], None]:
+    """A cover picture, then a film of `shown` frames."""
+
+    def make(path: Path) -> None:
+        with av.open(str(path), "w") as out:
+            cover: Any = out.add_stream("mjpeg", rate=25)
+            cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+            cover.disposition = av.stream.Disposition.attached_pic
+            film: Any = out.add_stream("libx264", rate=25, options={"crf": "8", "bf": "0"}) if shown else None
+            drawn = [(cover, np.zeros((64, 64, 3), np.uint8), 0), *((film, FRAMES[i], i) for i in range(shown))]
+            if film:
+                film.width, film.height, film.pix_fmt = 192, 96, "yuv420p"
+            for stream, array, number in drawn:
+                frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                out.mux(stream.encode(frame))
+            for stream in {id(stream): stream for stream, *_ in drawn}.values():
+                out.mux(stream.encode())
+
+    return make
+
+
 def turned(turns: int, matrix: Sequence[int], flip: bool = False) -> Callable[[Path], Any]:
     """Stored as a camera that is held askew stores it, with the matrix that brings it upright."""
     stored = [np.ascontiguousarray(np.rot90(frame[:, ::-1] if flip else frame, turns)) for frame in FRAMES]
@@ -146,6 +168,7 @@ SHOWN = {
     ),
     "cut in the middle of a GOP, mkv": Shown(beheaded(**VP9), ".webm", numbers=range(12, 40), start_s=0.28),
     "a name that is not UTF-8": Shown(misnamed),
+    "behind its cover picture": Shown(with_cover(40), ".mkv", facts={"codec": "h264"}),
     "one frame": Shown(video(FRAMES[:1]), numbers=[0], facts={"frames": 1, "duration_s": 0.04}),
     "interlaced": Shown(
         video(codec="mpeg2video", options={"b": "4000k", "flags": "+ilme+ildct"}), ".ts", facts={"interlaced": True}
@@ -223,12 +246,19 @@ def header_only(path: Path) -> None:
 
 
 def sound_alone(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44_100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.rate = 44_100
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    write_video(path.with_suffix(".mkv"), FRAMES[:1], audio_s=1)
+    with av.open(str(path.with_suffix(".mkv"))) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.audio[0])
+        for packet in old.demux(old.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = copy
+                new.mux(packet)
+
+
+def unknown_cipher(path: Path) -> None:
+    """Its sample entry says `encv`, and nothing says how it was encrypted."""
+    write_video(path, FRAMES)
+    path.write_bytes(path.read_bytes().replace(b"avc1\0", b"encv\0"))
 
 
 def encrypted(path: Path) -> None:
@@ -257,6 +287,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a playlist": (lambda path: path.write_text("#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"), "not a video that can be read"),
     "a header without pictures": (header_only, "it has no frame that can be decoded"),
     "sound alone": (sound_alone, "it has no video stream, only audio"),
+    "a cover picture": (with_cover(0), "it has no video stream, only a cover picture"),
+    "encrypted in a way it does not tell": (unknown_cipher, "its video codec is not known .*or it is encrypted"),
     "encrypted": (encrypted, "it is encrypted"),
     "two recordings": (twice, r"its timestamps go back by 1.56 s behind frame 40 \(1.56 s\): two recordings"),
     "cut short": (cut_short, r"it (is cut short: \d|cannot be decoded behind frame \d)"),

@@ -18,7 +18,7 @@ class ClipRules:
     """How shots become clips, in seconds.
 
     min_s, max_s   shorter pieces are left out, longer shots are cut into windows
-    window_s       length of the windows inside a shot longer than it; None for max_s
+    window_s       length of the windows inside a shot longer than it, at most max_s; None for max_s
     stride_s       from one window's start to the next; None for the window's length
     """
 

@@ -74,10 +74,11 @@ def open_video(path: str, max_pixels: int, engine: Engine = "pyav", threads: int
 
 
 def _video(path: str, container: Any, max_pixels: int, engine: Engine, threads: int) -> Video:
-    if not container.streams.video:
-        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-        raise Refused(f"it has no video stream, only {', '.join(kinds)}")
-    stream = container.streams.video[0]
+    stream = container.streams.best("video")
+    if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+        cover = ["a cover picture"] if stream else []
+        kinds = sorted({other.type for other in container.streams if other.type != "video"})
+        raise Refused(f"it has no video stream, only {', '.join([*kinds, *cover]) or 'nothing'}")
     context = stream.codec_context
     if context is None:
         raise Refused("its video codec is not known to the decoder, or it is encrypted")

@@ -49,6 +49,8 @@ def _stamps(video: Video) -> list[int]:
     """The timestamps of the packets, in the order that their frames are shown."""
     if not set(video.container.format.name.split(",")) & TRUSTED:
         raise Refused(f"decord counts frames wrong in {video.container.format.name}{INSTEAD}")
+    if len(video.container.streams.video) > 1:
+        raise Refused(f"decord may take another of its {len(video.container.streams.video)} video streams{INSTEAD}")
     frame = next(container.decoded(video), None)
     if frame is None:
         raise Refused("it has no frame that can be decoded")
@@ -59,7 +61,7 @@ def _stamps(video: Video) -> list[int]:
     if any(part.is_alpha for part in frame.format.components) or video.decoder is not video.stream.codec_context:
         raise Refused(f"decord does not see that it is transparent{INSTEAD}")
     with container.open_container(video.path) as again:
-        packets = (packet for packet in again.demux(again.streams.video[0]) if packet.size)
+        packets = (packet for packet in again.demux(again.streams[video.stream.index]) if packet.size)
         facts = [(None if packet.is_discard else packet.pts, packet.is_keyframe) for packet in packets]
     if len(facts) > container.MAX_FRAMES:
         raise Refused(f"it has more than {container.MAX_FRAMES:,} frames: cut it into several files")
