@@ -92,6 +92,7 @@ def test_plan_runs_nothing(manifest: Path, tmp_path: Path) -> None:
 def test_stages_and_schema_tell_of_every_stage() -> None:
     shipped = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
     listed = curate("stages").stdout
+    assert "[start_s, end_s, reason]" in " ".join(curate("stages", "clips").stdout.split())
     assert all(re.search(rf"^{name}\b", listed, re.M) for name in shipped)
     assert "quality" in json.dumps(json.loads(curate("schema").stdout))
 

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from curation import catalog
@@ -60,14 +61,14 @@ def _params(stage: type[Stage]) -> Table:
     table.add_row("when", "str", "-", "condition: other records skip this stage")
     for name, param in stage.Params.model_fields.items():
         kind = getattr(param.annotation, "__name__", str(param.annotation))
-        table.add_row(name, kind, repr(param.default), param.description or "")
+        table.add_row(name, kind, repr(param.default), escape(param.description or ""))
     return table
 
 
 def _columns(stage: type[Stage]) -> Table:
     table = Table("column", "type", "meaning", box=None, pad_edge=False, header_style="bold")
     for name, column in stage.writes.items():
-        table.add_row(name, str(column.type), column.doc)
+        table.add_row(name, str(column.type), escape(column.doc))
     return table
 
 
