@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # torch first and by its pin: what comes later must not pull another build
 INSTALL = $(PIP) "torch==$$(sed -n 's/^torch==//p' constraints.txt)" && $(PIP) -e
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart train-demo shapes-demo moving-demo test lint bench clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python -m curation.quickstart build quickstart-corpus
@@ -19,6 +19,16 @@ quickstart: $(VENV)/.quickstart
 	@echo "  curate select runs/quickstart --set 'select.keep=[\"aesthetic >= p50\"]'   decide again, in seconds"
 	@echo "  curate plan manifests/quickstart.yaml              what a run would do and cost"
 	@echo "  curate stages                                      what else can be measured"
+
+# From a manifest to a model on a CPU: make the corpus, curate it, train on its shards, and look at what was learnt.
+train-demo: DEMO := digits
+shapes-demo: DEMO := shapes
+moving-demo: DEMO := moving
+train-demo shapes-demo moving-demo: $(VENV)/.demo
+	$(BIN)/python -m curation.demo build $(DEMO) $(DEMO)-corpus
+	$(BIN)/curate run manifests/$(DEMO).yaml --out runs/$(DEMO)
+	$(BIN)/curate train manifests/$(DEMO).yaml
+	$(BIN)/python -m curation.demo judge $(DEMO) runs/$(DEMO) --picture runs/$(DEMO)/samples.png
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -40,10 +50,15 @@ $(VENV)/.quickstart: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(INSTALL) ".[quickstart]"
 	@touch $@
 
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing (a few minutes the first time) ..."
+	@$(INSTALL) ".[train,video,quickstart]"
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing (a few minutes the first time) ..."
 	@$(INSTALL) ".[dev,quickstart]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs quickstart-corpus
+	rm -rf $(VENV) runs quickstart-corpus digits-corpus shapes-corpus moving-corpus

@@ -30,8 +30,8 @@ def build(corpus: str, folder: Path) -> None:
 def judge(
     corpus: str,
     model: str,
-    n: Annotated[int, typer.Option(help="samples at each guidance")] = 1000,
-    picture: Annotated[Path | None, typer.Option(help="write a grid of samples here")] = None,
+    n: Annotated[int, typer.Option(help="samples at each guidance")] = 500,
+    picture: Annotated[Path | None, typer.Option(help="write samples here, .png")] = None,
 ) -> None:
     """Sample a trained model and say how often the samples are what was asked for."""
     for line in _module(corpus, "judge_").judge(model, n, picture):  # type: ignore[attr-defined]

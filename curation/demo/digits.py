@@ -42,11 +42,11 @@ def reduce(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
     return small
 
 
-def build(folder: Path) -> int:
-    """Write the training pictures and captions.jsonl; the number of them."""
+def build(folder: Path, count: int = TRAINED) -> int:
+    """Write the (first) training pictures and captions.jsonl; the number of them."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = []
-    for i, (picture, digit) in enumerate(zip(*(part[:TRAINED] for part in load()), strict=True)):
+    for i, (picture, digit) in enumerate(zip(*(part[:count] for part in load()), strict=True)):
         name = f"images/{i:04d}.png"
         Image.fromarray(enlarge(picture)).save(folder / name)
         lines.append(json.dumps({"file": name, "caption": caption(int(digit))}))

@@ -57,6 +57,7 @@ def mp4(clip: Frames, fps: float) -> bytes:
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18"})
             stream.height, stream.width, stream.pix_fmt = clip.shape[1], clip.shape[2], "yuv420p"
+            stream.thread_count = 1  # the encoder writes their number into the file
             for frame in clip:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
             container.mux(stream.encode())

@@ -89,9 +89,10 @@ class Painter:
     def read(self, prompts: Sequence[str]) -> list[Tensor]:
         """Token states of prompts, float16 [n, D] each, by the encoder that the shards were made with."""
         encoder = self._open("text")
-        return [
-            self.null if not prompt else torch.from_numpy(np.asarray(encoder.tokens([prompt])[0])) for prompt in prompts
-        ]
+        states = {
+            prompt: torch.from_numpy(np.asarray(encoder.tokens([prompt])[0])) for prompt in set(prompts) if prompt
+        }
+        return [states.get(prompt, self.null) for prompt in prompts]
 
     def _open(self, role: str) -> Any:
         made = self.state[role]
