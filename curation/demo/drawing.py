@@ -53,7 +53,8 @@ def mask(thing: Thing) -> NDArray[np.float32]:
     else:
         points = [(round(cx + dx * half), round(cy + dy * half)) for dx, dy in corners[thing.shape]]
         cv2.fillPoly(fine, [np.array(points, np.int32)], 255)
-    return np.asarray(cv2.resize(fine, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32) / 255
+    small = cv2.resize(fine, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(small / np.float32(255), np.float32)
 
 
 def draw(behind: NDArray[np.float32], things: Sequence[Thing]) -> NDArray[np.uint8]:

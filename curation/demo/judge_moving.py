@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.demo.drawing import SHAPES
 from curation.demo.judging import Checks, decoded, sheet, told
 from curation.demo.moving import FRAMES, MOTIONS, THINGS, Motion
-from curation.demo.seeing import direction, regions
+from curation.demo.seeing import best, direction, regions
 from curation.trainer import checkpoint
 from curation.trainer.pictures import png
 from curation.trainer.sample import Painter, Settings
@@ -20,18 +21,18 @@ CLIP, STILL = f"{FRAMES}x64x64", "1x64x64"
 
 
 def looked_at(frames: NDArray[np.uint8], motion: Motion) -> Checks:
-    """What of a prompt a clip (RGB uint8 [T, 64, 64, 3]) shows: most of its frames decide on colour and shape."""
+    """What of a prompt a clip (RGB uint8 [T, 64, 64, 3]) shows.
+
+    A colour counts where most frames have it, and it has to be the only one. The shape is the one that fits best over
+    all frames. Without the colour all is wrong.
+    """
     seen = [regions(frame) for frame in frames]
-    colors = Counter(color for frame in seen for color in frame)
-    path = [frame[motion.color] for frame in seen if motion.color in frame]
-    shapes = Counter(region.shape for region in path)
-    checks = {
-        "colour": {color for color, count in colors.items() if 2 * count > len(frames)} == {motion.color},
-        "shape": bool(shapes) and shapes.most_common(1)[0][0] == motion.shape,
-    }
-    if motion.way is None:
-        return checks
-    return checks | {"direction": 2 * len(path) > len(frames) and direction(path) == motion.way}
+    often = Counter(color for frame in seen for color in frame)
+    shown = {color for color, count in often.items() if 2 * count > len(frames)}
+    path = [frame[motion.color] for frame in seen if motion.color in frame] if motion.color in shown else []
+    fits = {shape: float(np.mean([region.fits[shape] for region in path])) if path else 0.0 for shape in SHAPES}
+    checks = {"colour": shown == {motion.color}, "shape": best(fits) == motion.shape}
+    return checks if motion.way is None else checks | {"direction": direction(path) == motion.way}
 
 
 def judge(model: str, n: int, picture: Path | None) -> Iterator[str]:

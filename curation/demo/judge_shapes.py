@@ -22,11 +22,12 @@ def looked_at(picture: NDArray[np.uint8], scene: Scene) -> Checks:
     """What of a scene an RGB picture (uint8 [64, 64, 3]) shows; a third colour makes the colours wrong."""
     seen = regions(picture)
     first, second = (seen.get(color) for color, _ in (scene.first, scene.second))
-    both = first is not None and second is not None
+    if first is None or second is None:
+        return {"colours": False, "shapes": False, "relation": False}
     return {
         "colours": set(seen) == {scene.first[0], scene.second[0]},
-        "shapes": both and (first.shape, second.shape) == (scene.first[1], scene.second[1]),
-        "relation": both and relation(first, second) == scene.relation,
+        "shapes": (first.shape, second.shape) == (scene.first[1], scene.second[1]),
+        "relation": relation(first, second) == scene.relation,
     }
 
 

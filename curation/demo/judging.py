@@ -20,7 +20,7 @@ def agreement(results: Sequence[Checks]) -> float:
 
 def told(results: Sequence[Checks]) -> str:
     """`84.2 % (colours 97.0 %, shapes 91.4 %)`."""
-    parts = {part: np.mean([checks[part] for checks in results]) for part in results[0]}
+    parts = {part: float(np.mean([checks[part] for checks in results])) for part in results[0]}
     return f"{percent(agreement(results))} ({', '.join(f'{part} {percent(share)}' for part, share in parts.items())})"
 
 

@@ -47,10 +47,10 @@ THINGS = [Motion(*parts, None) for parts in product(COLORS, SHAPES)]
 
 
 def clip(motion: Motion, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """RGB uint8 [9, 64, 64, 3]: 18 to 26 px at an even pace, never out of the picture; a still is one frame."""
-    behind, size = background(rng), float(rng.uniform(20, 26))
-    (dx, dy), way = WAYS.get(motion.way or "", (0, 0)), rng.uniform(18, 26)
-    x, y = rng.uniform(26, 38, 2) + rng.uniform(-10, 10, 2) * (dx == 0, dy == 0)
+    """RGB uint8 [9, 64, 64, 3]: 12 to 18 px at an even pace, never out of the picture; a still is one frame."""
+    behind, size = background(rng), float(rng.uniform(24, 30))
+    (dx, dy), way = WAYS.get(motion.way or "", (0, 0)), rng.uniform(12, 18)
+    x, y = rng.uniform(26, 38, 2) + rng.uniform(-8, 8, 2) * (dx == 0, dy == 0)
     places = np.linspace(-way / 2, way / 2, FRAMES) if motion.way else [0.0]
     things = (Thing(motion.shape, motion.color, x + dx * at, y + dy * at, size) for at in places)
     return np.stack([draw(behind, [thing]) for thing in things])

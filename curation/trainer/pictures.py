@@ -55,9 +55,10 @@ def mp4(clip: Frames, fps: float) -> bytes:
     with tempfile.TemporaryDirectory(prefix="curate-mp4-") as folder:
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18"})
+            # one thread, no B-frames: otherwise the same small clip does not always give the same bytes
+            stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18", "bf": "0"})
             stream.height, stream.width, stream.pix_fmt = clip.shape[1], clip.shape[2], "yuv420p"
-            stream.thread_count = 1  # the encoder writes their number into the file
+            stream.thread_count = 1
             for frame in clip:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
             container.mux(stream.encode())
