@@ -35,7 +35,7 @@ def decoded(painter: Painter, bucket: str, n: int) -> tuple[list[str], Frames]:
     shards = Shards(painter.state["shards"])
     some = [sample for sample in shards if sample.meta["bucket"] == bucket]
     some = some[:: max(1, len(some) // n)][:n]
-    latents = torch.from_numpy(np.stack([sample.mean for sample in some]).astype(np.float32))
+    latents = torch.from_numpy(np.stack([sample.latents for sample in some]).astype(np.float32))
     return [sample.meta["captions"][0] for sample in some], painter.decode(latents)
 
 
