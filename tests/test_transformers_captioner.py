@@ -182,6 +182,23 @@ def test_problems_are_said_before_anything_is_loaded(spec: str, problem: str) ->
         open_model("captions", spec)
 
 
+def test_a_model_in_the_hubs_cache_needs_no_hub(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub cache as huggingface_hub lays it out, and a hub that is out of reach."""
+    repository, commit = tmp_path / "models--someone--tiny", "c" * 40
+    shutil.copytree(models["llava"], repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    made = Caption(CaptionParams(model="transformers:someone/tiny", prompt="the cat", max_tokens=8))
+    made.load()
+    found = made.run({"pixels": PICTURES})
+    assert found["generated_caption"] == captions(models["llava"], *PICTURES)
+    assert found["generated_caption_source"] == ["transformers:someone/tiny"] * 3
+
+
 def planned(folder: Path, score: list[object], models: str = "embedded") -> Plan:
     manifest = folder / "m.json"
     manifest.write_text(json.dumps({"name": "p", "source": {"folder": "."}, "score": score, "models": models}))

@@ -110,6 +110,17 @@ def _folder(argument: str) -> Path | None:
     return None
 
 
+def _fetched(repository: str) -> str:
+    """The folder of the hub's cache with the repository's files, downloaded where they lack.
+
+    Once it is a folder, transformers does not ask the hub for each file that a model may have.
+    """
+    from huggingface_hub import snapshot_download
+
+    wanted = [f"*{suffix}" for suffix in sorted(PARTS)]
+    return snapshot_download(repository, revision=commit_of(repository, WEIGHTS), allow_patterns=wanted)
+
+
 def _loaded(argument: str, device: str) -> tuple[Any, Any]:
     """Processor and model. Raises CurationError, also for weights that do not fit the config."""
     mend()
@@ -118,9 +129,8 @@ def _loaded(argument: str, device: str) -> tuple[Any, Any]:
 
     folder = _folder(argument)
     try:
-        where: dict[str, Any] = {"trust_remote_code": False}
-        where |= {"local_files_only": True} if folder else {"revision": commit_of(argument, WEIGHTS)}
-        source = str(folder) if folder else argument
+        source = str(folder or _fetched(argument))
+        where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         processor = AutoProcessor.from_pretrained(source, **where)
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         model: Any
