@@ -22,6 +22,8 @@ STEP, CLEAR_STEP, EQUAL_STEP = 0.3, 0.5, 0.2
 """How much more of a line must leave the border's colour at the content's edge, which is straight and sudden:
 a night sky or a studio ground ends in an outline. Two bars of equal depth need less, or one clear step."""
 SAMPLES = 256
+BLOCK = 32
+"""Lines looked at in one go: most borders are short, most pictures have none."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,24 @@ def _side(lines: NDArray[np.uint8]) -> _Side | None:
     colour = np.median(sample[0], axis=0).astype(np.int16)
     if max(_away(sample[[0, least // 2]], colour)) > STRAY:
         return None
-    away = _away(sample, colour)
-    pure = int(np.argmax(away > STRAY)) if (away > STRAY).any() else len(away)
+    pure, away = _border(sample, colour)
     ahead = np.convolve(away, np.ones(2) / 2, "valid")  # mean of a line and the next
-    near = range(max(least, pure - 1), min(pure + RINGING, len(away) - 2))
+    near = range(max(least, pure - 1), min(pure + RINGING, len(sample) - 2))
     steps = {line: float(ahead[line] - away[line - 2 : line].mean()) for line in near if line >= 2}
     if not steps:
         return None
     depth = max(steps, key=lambda line: steps[line])
     return _Side(colour, pure, depth, steps[depth])
+
+
+def _border(lines: NDArray[np.uint8], colour: NDArray[np.int16]) -> tuple[int, NDArray[np.float64]]:
+    """How many lines are of the colour, and `_away` of these and of the next ones that may be their edge."""
+    away = np.empty(0)
+    while len(away) < len(lines):
+        away = np.concatenate([away, _away(lines[len(away) : len(away) + BLOCK], colour)])
+        if (away > STRAY).any() and int(np.argmax(away > STRAY)) + RINGING + 2 <= len(away):
+            return int(np.argmax(away > STRAY)), away
+    return int(np.argmax(away > STRAY)) if (away > STRAY).any() else len(away), away
 
 
 def _away(lines: NDArray[np.uint8], colour: NDArray[np.int16]) -> NDArray[np.float64]:
