@@ -23,7 +23,7 @@ from curation.video.clips import ClipRules
 from curation.video.reader import VideoReader
 from curation.video.shots import METHODS
 
-TOLERANCE, ROUNDS = 2, 5
+TOLERANCE, ROUNDS = 2, 3
 THEIRS = {"content": "detect-content", "adaptive": "detect-adaptive", "transnetv2": "detect-content"}
 
 
