@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bench_clips, bench_damage, bench_engine, bench_memory, bench_pixels, bench_shots
+from benchmarks import bench_clips, bench_damage, bench_engine, bench_memory, bench_pixels, bench_shots, bench_train
 from benchmarks.common import Row
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=2000, help="for (a) and (e)")
     parser.add_argument("--records", type=int, nargs=2, default=(1000, 10_000), help="for (d)")
-    parser.add_argument("--only", nargs="*", default=list("abcdefghijkl"))
+    parser.add_argument("--only", nargs="*", default=list("abcdefghijklmn"))
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="videos.jsonl and what it names, for (i) and (j)")
     parser.add_argument("--videos", type=int, default=1000, help="for (k)")
     parser.add_argument("--minutes", type=int, default=20, help="of the long video of (l)")
@@ -85,6 +85,8 @@ def main() -> None:
         add("j", lambda: bench_clips.clips(corpus, folder))
         add("k", lambda: [bench_damage.damage(folder / "damage", arguments.videos)])
         add("l", lambda: [bench_memory.memory(folder, arguments.minutes)])
+        add("m", lambda: bench_train.loader(folder / "loader"))
+        add("n", lambda: bench_train.precomputed(folder / "precomputed"))
     for letter, name in (("f", "bench_read.py"), ("g", "bench_select.py")):
         if letter in arguments.only:
             texts.append(f"\n({letter}) `python benchmarks/{name}`\n\n```text\n{script(name)}\n```\n")

@@ -7,15 +7,18 @@ read. The files lie in the page cache. Rounds are interleaved; medians are repor
 """
 
 import argparse
+import base64
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import webdataset
 
 from curation.shards import index
@@ -47,34 +50,40 @@ def samples(count: int, side: int, logvar: bool, tokens: int) -> Iterator[Sample
         yield Sample(f"{i:032x}", mean, mean if logvar else mean[:, :, :1, :1], texts, meta)
 
 
-def write(folder: Path, format: str, count: int, side: int, logvar: bool, tokens: int) -> Path:
-    """A shards/ folder of one shard."""
-    container, bucket = CONTAINERS[format], f"1x{8 * side}x{8 * side}"
-    path = folder / bucket / f"00000{container.suffix}"
-    path.parent.mkdir(parents=True)
-    container.write(path, samples(count, side, logvar, tokens))
-    entry = {
-        "path": f"{bucket}/{path.name}",
-        "bucket": bucket,
-        "samples": count,
-        "bytes": path.stat().st_size,
-    }
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    vae = {"id": "", "sha256": "", "channels": 16, "spatial_factor": 8, "temporal_factor": 1}
+def write(folder: Path, format: str, count: int, side: int, logvar: bool, tokens: int, shards: int = 1) -> list[Path]:
+    """A shards/ folder of one bucket, `count` samples in all."""
+    made = samples(count, side, logvar, tokens)
+    return write_shards(folder, format, [islice(made, count // shards) for _ in range(shards)], 8 * side)
+
+
+def write_shards(
+    folder: Path, format: str, parts: Sequence[Iterable[Sample]], side: int, vae: dict[str, Any] | None = None
+) -> list[Path]:
+    """A shards/ folder of square pictures' latents, a shard for each part; `vae` replaces what is said of it."""
+    container, bucket, paths, entries = CONTAINERS[format], f"1x{side}x{side}", list[Path](), list[dict[str, Any]]()
+    (folder / bucket).mkdir(parents=True)
+    for number, part in enumerate(parts):
+        path = folder / bucket / f"{number:05d}{container.suffix}"
+        container.write(path, part)
+        count = len(container.open(pa.py_buffer(path.read_bytes()), str(path)))
+        facts = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        entries.append({"path": f"{bucket}/{path.name}", "bucket": bucket, "samples": count, **facts})
+        paths.append(path)
+    made_by = {"id": "", "sha256": "", "channels": 16, "spatial_factor": 8, "temporal_factor": 1}
     described = {
         "format_version": FORMAT_VERSION,
-        "shards": [entry | {"sha256": sha256}],
-        "samples": count,
-        "vae": vae | {"latents_mean": [0.0] * 16, "latents_std": [1.0] * 16},
-        "text": {},
-        "null_text": {},
+        "shards": entries,
+        "samples": sum(entry["samples"] for entry in entries),
+        "vae": made_by | {"latents_mean": [0.0] * 16, "latents_std": [1.0] * 16} | (vae or {}),
+        "text": {"id": "", "sha256": "", "dimensions": 384},
+        "null_text": {"shape": [1, 384], "fp16": base64.b64encode(bytes(768)).decode()},
         "preprocessing": {},
         "config_hash": "",
         "statistics": {"normalized_rms": 1.0},
         "nan_count": 0,
     }
     index.write(Store(str(folder)), described)
-    return path
+    return paths
 
 
 def ours(folder: Path, verify: bool) -> int:
@@ -125,7 +134,7 @@ def measure(count: int, rounds: int) -> list[tuple[str, str, float, float]]:
     with tempfile.TemporaryDirectory() as folder:
         for number, (size, shape) in enumerate(SIZES.items()):
             tars, tables = Path(folder) / f"{number}-tar", Path(folder) / f"{number}-parquet"
-            tar = write(tars, "webdataset", count, *shape)
+            (tar,) = write(tars, "webdataset", count, *shape)
             write(tables, "parquet", count, *shape)
             readers = readers_of(tars, tables, tar)
             rates = [{name: count / _seconds(read) for name, read in readers.items()} for _ in range(rounds)]

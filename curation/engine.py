@@ -189,7 +189,12 @@ class RayEngine:
 
 
 def train_workers(
-    work: Callable[[dict[str, Any]], None], job: dict[str, Any], workers: int, gpu: bool, address: str | None = None
+    work: Callable[[dict[str, Any]], None],
+    job: dict[str, Any],
+    workers: int,
+    gpu: bool,
+    address: str | None = None,
+    restarts: int = TRAIN_RESTARTS,
 ) -> None:
     """Run `work(job)` in as many processes of one torch.distributed group, by Ray Train.
 
@@ -204,7 +209,7 @@ def train_workers(
 
         gpu = gpu and engine._ray.cluster_resources().get("GPU", 0) >= workers
         with tempfile.TemporaryDirectory(prefix="curate-train-") as folder:
-            failure = FailureConfig(max_failures=TRAIN_RESTARTS)
+            failure = FailureConfig(max_failures=restarts)
             trainer = TorchTrainer(
                 _Told(work),
                 train_loop_config=job,

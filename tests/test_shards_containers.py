@@ -124,5 +124,5 @@ def test_a_sample_with_neither_latents_nor_media_is_refused(tmp_path: Path) -> N
     empty = with_media(1, latents=False)
     empty[0].media = None
     CONTAINERS["webdataset"].write(tmp_path / "a.tar", empty)
-    with pytest.raises(CurationError, match=r"incomplete or damaged \('latent_mean\.npy'\)"):
+    with pytest.raises(CurationError, match=r"incomplete or damaged \(no latent_mean\.npy\)"):
         list(CONTAINERS["webdataset"].open(pa.py_buffer((tmp_path / "a.tar").read_bytes()), "a.tar"))

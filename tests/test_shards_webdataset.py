@@ -75,7 +75,7 @@ META = json.dumps({"id": "a", "text_lengths": [2]}).encode()
             META,
             "2 tokens in all, but 3 token states",
         ),
-        (np.zeros((2, 2), np.float16), np.zeros((2, 3), np.float16), b"{", "Expecting property name"),
+        (np.zeros((2, 2), np.float16), np.zeros((2, 3), np.float16), b"{", "EOF while parsing"),
         (np.zeros((2, 2), np.float16), np.zeros((2, 3), np.float16), b'{"id": "a"}', "text_lengths"),
     ],
 )

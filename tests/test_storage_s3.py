@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import torch
+from helpers.training import settings, shards, trained
 from moto.server import ThreadedMotoServer
 
 from curation.errors import CurationError
@@ -24,6 +26,8 @@ from curation.sources.fetch import fetch
 from curation.stores.location import locate
 from curation.stores.lock import RunLock
 from curation.stores.storage import Entry, Store
+from curation.trainer.checkpoint import latest
+from curation.trainer.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +101,23 @@ def test_an_object_is_there_only_when_it_is_complete(store: Store, client: objec
         stream.write(bytes(12_000_000))
         assert store.read("shards/00000.tar") == b"old" and store.list() == [Entry("shards/00000.tar", 3)]
     assert store.size("shards/00000.tar") == 12_000_000
+
+
+@pytest.mark.parametrize("format", ["webdataset", "parquet"])
+def test_a_training_reads_and_writes_objects(store: Store, tmp_path: Path, format: str) -> None:
+    """Stopped and resumed there, it is the training of a local disk to the last bit."""
+    root = shards(tmp_path / "shards", format=format)
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        store.put(f"shards/{path.relative_to(root)}", path)
+    local = trained(root, tmp_path / "local", steps=4)
+    for steps in (2, 4):
+        out = train(store.child("shards").root, None, settings(steps=steps))
+    assert Store(out) == store.child("train")
+    saved = latest(Store(out))
+    assert saved and saved.step == 4
+    assert all(torch.equal(tensor, local[part][name]) for part in local for name, tensor in saved.tensors(part).items())
+    lines = Store(out).read("metrics.jsonl").decode().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
 
 
 def test_a_missing_bucket_is_a_sentence(options: str) -> None:

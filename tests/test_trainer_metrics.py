@@ -45,12 +45,22 @@ def test_frechet_of_known_gaussians() -> None:
 
 
 def test_kernel_distance_is_torch_fidelitys() -> None:
-    a, b = features(300), features(300, seed=1, shift=0.1)
+    """Mean and deviation over the very same subsets."""
+    a, b = features(300), features(250, seed=1, shift=0.1)
     theirs = kid_features_to_metric(
-        torch.from_numpy(a), torch.from_numpy(b), kid_subsets=1, kid_subset_size=300, rng_seed=0, verbose=False
+        torch.from_numpy(a), torch.from_numpy(b), kid_subsets=10, kid_subset_size=100, verbose=False
     )
-    ours, spread = metrics.kernel_distance(a, b, subsets=1, size=300)
-    assert ours == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3) and spread == 0
+    expected = (theirs["kernel_inception_distance_mean"], theirs["kernel_inception_distance_std"])
+    assert metrics.kernel_distance(a, b, subsets=10, size=100) == pytest.approx(expected, rel=1e-3)
+
+
+def test_kernel_distance_is_torchmetrics() -> None:
+    """Its subsets come from torch's generator: with all features in each there is but one."""
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = features(200), features(200, seed=1, shift=0.1)
+    theirs = poly_mmd(torch.from_numpy(a).double(), torch.from_numpy(b).double())
+    assert metrics.kernel_distance(a, b, subsets=2)[0] == pytest.approx(float(theirs), rel=1e-6)
 
 
 def test_kernel_distance_is_unbiased() -> None:
@@ -62,16 +72,15 @@ def test_kernel_distance_is_unbiased() -> None:
 
 
 def test_inception_score_is_torch_fidelitys() -> None:
-    logits = np.random.default_rng(0).standard_normal((500, 30)).astype(np.float32) * 3
+    logits = np.random.default_rng(0).standard_normal((503, 30)).astype(np.float32) * 3
     theirs = isc_features_to_metric(torch.from_numpy(logits), splits=10, shuffle=True, rng_seed=2020)
-    one = isc_features_to_metric(torch.from_numpy(logits), splits=1, shuffle=False)
-    assert metrics.inception_score(logits, splits=1)[0] == pytest.approx(one["inception_score_mean"], rel=1e-3)
-    assert metrics.inception_score(logits)[0] == pytest.approx(theirs["inception_score_mean"], rel=0.05)
+    expected = (theirs["inception_score_mean"], theirs["inception_score_std"])
+    assert metrics.inception_score(logits) == pytest.approx(expected, rel=1e-6)
 
 
 def test_inception_score_of_sure_and_of_unsure_pictures() -> None:
     sure = np.eye(10)[np.arange(1000) % 10] * 100
-    assert metrics.inception_score(sure)[0] == pytest.approx(10, rel=0.01)
+    assert metrics.inception_score(sure, splits=1)[0] == pytest.approx(10)
     assert metrics.inception_score(np.zeros((100, 10)))[0] == pytest.approx(1)
 
 
@@ -82,8 +91,32 @@ def test_cmmd_by_hand() -> None:
     assert metrics.cmmd(a, a) == pytest.approx(0, abs=1e-9)
 
 
-def test_clip_score_counts_opposites_as_nothing() -> None:
-    assert metrics.clip_score(np.array([0.3, -0.5])) == pytest.approx(15)
+@pytest.mark.parametrize("lean", [0.5, 0.0, -5.0])
+def test_clip_score_is_torchmetrics(lean: float) -> None:
+    """On the same features of pictures and captions, whose cosines are of both signs."""
+    from torchmetrics.multimodal import CLIPScore
+
+    images, texts = features(30, seed=2) - 0.4, features(30, seed=3) + lean
+
+    class Given(torch.nn.Module):
+        """Stands where torchmetrics wants a CLIP: what it would have computed is known."""
+
+        config = None
+
+        def get_image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(images)
+
+        def get_text_features(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(texts)
+
+    def processor(**_: object) -> dict[str, torch.Tensor]:
+        return dict.fromkeys(("pixel_values", "input_ids", "attention_mask"), torch.zeros(1))
+
+    theirs = CLIPScore(lambda: (Given(), processor))
+    theirs.update([torch.zeros(3, 8, 8)] * 30, ["a"] * 30)
+    unit_images, unit_texts = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts))
+    ours = metrics.clip_score((unit_images * unit_texts).sum(1))
+    assert ours == pytest.approx(float(theirs.compute()), rel=1e-3) and (ours > 0) == (lean > -5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ from torch.nn import functional as F
 
 from curation.errors import CurationError
 from curation.trainer.config import TrainConfig
-from curation.trainer.model import DiT, DiTConfig, inflate, patchify, sincos_positions, timestep_embedding, unpatchify
+from curation.trainer.model import (
+    SIZES,
+    DiT,
+    DiTConfig,
+    inflate,
+    patchify,
+    sincos_positions,
+    timestep_embedding,
+    unpatchify,
+)
 from curation.trainer.unet import UNet, UNetConfig
 
 SMALL = DiTConfig(channels=3, text_dim=8, patch=(1, 2), width=32, depth=2, heads=2)
@@ -130,18 +139,41 @@ def test_an_inflated_model_does_to_still_clips_what_the_image_model_did() -> Non
     assert torch.allclose(video(x, t, text, mask), image(x, t, text, mask), atol=1e-5)
 
 
+def test_learned_places_of_an_image_model_are_taken_for_all_frames() -> None:
+    """Each frame of a still clip becomes what the image did: attention over equal tokens is that over one of them."""
+    image = woken(DiT(replace(SMALL, positions="learned")))
+    video = DiT(replace(SMALL, positions="learned"))
+    x, t, text, mask = inputs()
+    clip = x.expand(-1, -1, 5, -1, -1)
+    video.load_state_dict(inflate(image.state_dict(), video, still=True))
+    assert torch.allclose(video(clip, t, text, mask), image(x, t, text, mask).expand_as(clip), atol=1e-5)
+    video.load_state_dict(inflate(image.state_dict(), video))
+    assert not torch.allclose(video(clip, t, text, mask)[:, :, 4:], image(x, t, text, mask), atol=1e-3)
+    moving = DiT(replace(SMALL, positions="learned", patch=(2, 2)))
+    moving.load_state_dict(inflate(image.state_dict(), moving, still=True))
+    still = x.expand(-1, -1, 4, -1, -1)
+    assert torch.allclose(moving(still, t, text, mask), image(x, t, text, mask).expand_as(still), atol=1e-5)
+
+
 def test_weights_of_another_model_are_refused() -> None:
     with pytest.raises(CurationError, match=r"weights of another model: blocks\.1\..* differs"):
         inflate(DiT(replace(SMALL, depth=1)).state_dict(), DiT(SMALL))
 
 
-def test_the_sizes_are_the_papers() -> None:
-    """DiT-XL/2 has 675 M parameters by the paper; ours adds cross-attention and the text's layers, and no classes."""
+@pytest.mark.parametrize(("size", "millions"), [("S", 33), ("B", 130), ("L", 458), ("XL", 675)])
+def test_the_sizes_are_the_papers(size: str, millions: int) -> None:
+    """By its table 1, /2; ours adds cross-attention and the text's layers, has no classes and predicts no variance."""
     with torch.device("meta"):
-        model = TrainConfig(model="DiT-XL/2").make_model(4, 384)
+        model = TrainConfig(model=f"DiT-{size}/2").make_model(4, 384)
     parts = {name: p.numel() for name, p in model.named_parameters()}
     own = sum(n for name, n in parts.items() if "cross" not in name and "text" not in name and "norm_" not in name)
-    assert own / 1e6 == pytest.approx(675 - 1001 * 1152 / 1e6, rel=0.005)
+    width = SIZES[size][0]
+    assert (own + 1001 * width + 16 * (width + 1)) / 1e6 == pytest.approx(millions, abs=0.6)
+
+
+def test_tiny_trains_on_a_cpu() -> None:
+    model = TrainConfig(model="DiT-tiny/2").make_model(4, 384)
+    assert sum(p.numel() for p in model.parameters()) < 2e6
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 5, 7), (3, 8, 6)])

@@ -1,12 +1,17 @@
 """Training: resume to the last bit, accumulation, several workers, SIGTERM, and every refusal."""
 
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +21,15 @@ import torch
 from helpers.shards import folder, samples
 from helpers.training import BUCKET, NULL, settings, shards, trained
 
-from curation.engine import train_workers
+from curation.engine import RayEngine, train_workers
 from curation.errors import CurationError, UsageError
+from curation.shards.reader import Shards
 from curation.stores.storage import Store
 from curation.trainer import checkpoint
-from curation.trainer.train import job_of, train
+from curation.trainer.config import TrainConfig
+from curation.trainer.data import Batches
+from curation.trainer.flops import flops_per_sample
+from curation.trainer.train import job_of, train, work
 
 
 def curve(out: Path) -> list[tuple[int, float, float, list[float]]]:
@@ -61,17 +70,17 @@ def test_what_was_written_after_the_checkpoint_is_taken_back(tmp_path: Path) -> 
 
 def test_killed_and_resumed_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
     root, out = shards(tmp_path / "shards"), tmp_path / "killed"
-    once = trained(root, tmp_path / "once", steps=400, checkpoint_every=20)
+    once = trained(root, tmp_path / "once", steps=80, checkpoint_every=5)
     command = [sys.executable, "-m", "curation", "train", str(root), "--out", str(out)]
-    for setting in settings(steps=400, checkpoint_every=20):
+    for setting in settings(steps=80, checkpoint_every=5):
         command += ["--set", setting]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     wait_for_checkpoint(out, process)
     process.kill()
     process.wait()
     reached = checkpoint.steps(Store(str(out)))[-1]
-    assert 0 < reached < 400
-    assert equal(once, trained(root, out, steps=400, checkpoint_every=20))
+    assert 0 < reached < 80
+    assert equal(once, trained(root, out, steps=80, checkpoint_every=5))
     assert curve(out) == curve(tmp_path / "once")
 
 
@@ -107,7 +116,16 @@ def test_accumulated_gradients_are_those_of_the_large_batch(tmp_path: Path) -> N
     assert [x[1] for x in curve(tmp_path / "b")] == pytest.approx([x[1] for x in curve(tmp_path / "a")], rel=1e-4)
 
 
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """One Ray for all that need it: starting it is most of their time."""
+    engine = RayEngine(cpus=3)
+    yield
+    engine.close()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_workers_are_one(tmp_path: Path, parallel: str) -> None:
     """Resumed on two workers what one began, too: state is (seed, step)."""
@@ -120,6 +138,7 @@ def test_two_workers_are_one(tmp_path: Path, parallel: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
 def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     root, out, mark = shards(tmp_path / "shards"), tmp_path / "out", tmp_path / "died"
     one = trained(root, tmp_path / "one")
@@ -131,7 +150,7 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
 
         update = Trainer.update
 
-        def fatal(self: Trainer, batches: list[Any]) -> float:
+        def fatal(self: Trainer, batches: list[Any]) -> torch.Tensor:
             if self.step == 6 and self.rank == 1 and not mark.exists():
                 mark.touch()
                 os._exit(1)
@@ -149,14 +168,14 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
 def test_a_workers_own_sentence_is_what_one_reads(tmp_path: Path) -> None:
     root = shards(tmp_path / "shards")
     tar = sorted(root.rglob("*.tar"))[0]
-    tar.write_bytes(tar.read_bytes()[:-512])
-    with pytest.raises(
-        CurationError, match=r"^/.*00000\.tar has .* bytes, the index says .*: it is cut short or altered"
-    ):
-        train(str(root), str(tmp_path / "out"), settings(workers=2))
+    tar.write_bytes(tar.read_bytes()[:-1] + b"1")
+    job = job_of(str(root), str(tmp_path / "out"), settings(workers=2))
+    with pytest.raises(CurationError, match=r"^/.*00000\.tar does not have the sha256 that the index says"):
+        train_workers(work, asdict(job), 2, gpu=False, restarts=0)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +207,7 @@ def test_checkpointed_activations_change_nothing(tmp_path: Path) -> None:
 
 def test_it_learns(tmp_path: Path) -> None:
     """The same few latents over and over: the loss falls well below that of predicting nothing."""
-    trained(shards(tmp_path / "shards", 8), tmp_path / "out", steps=300, lr=0.003, log_every=50)
+    trained(shards(tmp_path / "shards", 8), tmp_path / "out", steps=150, lr=0.005, log_every=25, warmup=10)
     losses = [x[1] for x in curve(tmp_path / "out")]
     assert losses[-1] < 0.6 * losses[0]
 
@@ -197,6 +216,31 @@ def test_only_the_last_checkpoints_stay(tmp_path: Path) -> None:
     trained(shards(tmp_path / "shards"), tmp_path / "out", checkpoint_every=2, keep=2)
     assert checkpoint.steps(Store(str(tmp_path / "out"))) == [10, 12]
     assert len(list((tmp_path / "out" / "checkpoints").iterdir())) == 2
+
+
+def test_a_line_tells_speed_mfu_and_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a CPU, too; of a peak of 1e-3 TFLOP/s, MFU is the work per second over that."""
+    trained(shards(tmp_path / "shards"), tmp_path / "out", peak_tflops=0.001)
+    said = capsys.readouterr().out
+    assert re.search(r"^train   1 of 12 steps   \d+ samples/s   MFU [\d.]+%   loss \d\.\d{4}   \d+ s left$", said, re.M)
+    assert re.search(r"^train   12 of 12 steps   \d+ samples/s   MFU [\d.]+%   loss \d\.\d{4}$", said, re.M)
+    last = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
+    with torch.device("meta"):
+        model = TrainConfig(model="DiT-tiny/2").make_model(4, 8)
+    work = flops_per_sample(model, (4, 1, 4, 4), 8)
+    assert last["mfu"] == pytest.approx(last["samples_per_s"] * work / 1e9, rel=1e-3)
+
+
+def test_work_of_a_sample_by_hand() -> None:
+    """One layer on 4 tokens: 2 per multiply-add, three passes."""
+
+    class Layer(torch.nn.Linear):
+        def forward(self, x: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.flatten(2).transpose(1, 2))
+
+    with torch.device("meta"):
+        layer = Layer(3, 5)
+    assert flops_per_sample(layer, (3, 1, 2, 2), 8) == 3 * 2 * 4 * 3 * 5
 
 
 def test_tensorboard_shows_the_loss(tmp_path: Path) -> None:
@@ -208,14 +252,50 @@ def test_tensorboard_shows_the_loss(tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("loss")] == list(range(1, 13))
 
 
-def test_an_image_model_becomes_one_of_video(tmp_path: Path) -> None:
-    trained(shards(tmp_path / "shards"), tmp_path / "image")
-    clips = "1x32x32"
-    root = folder(tmp_path / "clips", "webdataset", [(clips, samples(16, bucket=clips))], null_text=NULL)
-    job = settings(init=str(tmp_path / "image"), patch_frames=2, steps=1)
+CLIP = "5x32x32"
+
+
+def test_images_first_then_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The EMA weights of an image model go on as one of video, patches of two frames and places of all frames."""
+    image = trained(shards(tmp_path / "shards"), tmp_path / "image", positions="learned", steps=3)["ema"]
+    root = folder(tmp_path / "clips", "webdataset", [(CLIP, samples(16, bucket=CLIP))], null_text=NULL)
+    job = settings(init=tmp_path / "image", patch_frames=2, positions="learned", steps=1, lr=1e-12, weight_decay=0)
+    capsys.readouterr()
     train(str(root), str(tmp_path / "video"), job)
+    assert f"init    EMA weights of {tmp_path / 'image'}, step 3, trained on images" in capsys.readouterr().out
     saved = checkpoint.latest(Store(str(tmp_path / "video")))
-    assert saved and saved.tensors("ema")["patch.weight"].shape[1] == 2 * 4 * 4
+    assert saved
+    video = saved.tensors("ema")
+    halves = video["patch.weight"].reshape(-1, 4, 2, 4).unbind(2)
+    assert all(torch.allclose(half, image["patch.weight"].reshape(-1, 4, 4) / 2, atol=1e-6) for half in halves)
+    assert torch.allclose(video["positions"], image["positions"][:, :, :1].expand_as(image["positions"]), atol=1e-6)
+    assert torch.allclose(video["blocks.0.mlp.0.weight"], image["blocks.0.mlp.0.weight"], atol=1e-6)
+
+
+def test_images_and_clips_together(tmp_path: Path) -> None:
+    """Every fourth step is on clips, through the same weights."""
+    parts = [(BUCKET, samples(24, bucket=BUCKET)), (CLIP, samples(8, 1, CLIP))]
+    root = folder(tmp_path / "shards", "parquet", parts, null_text=NULL)
+    job = job_of(str(root), None, settings(images=0.75, tokens=32, patch_frames=2))
+    batches = Batches(Shards(job.shards), TrainConfig.model_validate(job.config))
+    shapes = [tuple(batches[step][0]["latents"].shape) for step in range(12)]
+    assert [shape[2] for shape in shapes] == [5, 1, 1, 1] * 3
+    assert set(shapes) == {(8, 4, 1, 4, 4), (2, 4, 5, 4, 4)}
+    trained(root, tmp_path / "out", images=0.75, tokens=32, patch_frames=2, steps=40, lr=0.003)
+    losses = [x[1] for x in curve(tmp_path / "out")]
+    assert len(losses) == 40 and all(np.isfinite(losses))
+
+
+def test_latents_of_another_vae_are_told_when_weights_are_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shards(tmp_path / "shards")
+    trained(root, tmp_path / "first", steps=1)
+    index = json.loads((root / "index.json").read_text())
+    other = shards(tmp_path / "other", vae=index["vae"] | {"sha256": "ab" * 32, "id": "another"})
+    capsys.readouterr()
+    trained(other, tmp_path / "second", steps=1, init=tmp_path / "first")
+    assert "caution: they know latents of the VAE test, these shards are of another" in capsys.readouterr().out
 
 
 # --- refusals
@@ -256,20 +336,76 @@ def test_a_folder_without_its_state_is_no_checkpoint(tmp_path: Path) -> None:
         checkpoint.find(str(tmp_path))
 
 
+def unchanged(out: Path, root: Path, reason: str, **changes: Any) -> None:
+    """A training goes on on spoilt shards: a sentence, and all that it had written stays as it is."""
+    before = {p: p.read_bytes() for p in (out / "checkpoints").rglob("*") if p.is_file()}
+    with pytest.raises(CurationError, match=reason):
+        trained(root, out, steps=20, **changes)
+    assert before and {p: p.read_bytes() for p in (out / "checkpoints").rglob("*") if p.is_file()} == before
+
+
 def test_a_shard_cut_short_stops_with_its_name(tmp_path: Path) -> None:
-    root = shards(tmp_path / "shards")
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    trained(root, out, steps=2)
     tar = sorted(root.rglob("*.tar"))[0]
     tar.write_bytes(tar.read_bytes()[:-512])
-    with pytest.raises(CurationError, match=r"00000\.tar has .* bytes, the index says .*: it is cut short or altered"):
-        trained(root, tmp_path / "out")
+    unchanged(out, root, r"00000\.tar has .* bytes, the index says .*: it is cut short or altered")
+    tar.unlink()
+    unchanged(out, root, r"00000\.tar is in the index but does not exist")
+
+
+def test_a_shard_without_a_key_stops_with_its_sample(tmp_path: Path) -> None:
+    """Its tar is whole and its hash right, but one sample has no text."""
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    trained(root, out, steps=2)
+    path = sorted(root.rglob("*.tar"))[0]
+    with tarfile.open(path) as tar:
+        members = [(info, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
+    lost = next(i for i, (info, _) in enumerate(members) if info.name.endswith("text.npy"))
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for info, data in members[:lost] + members[lost + 1 :]:
+            tar.addfile(info, BytesIO(data))
+    index, data = json.loads((root / "index.json").read_text()), path.read_bytes()
+    index["shards"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (root / "index.json").write_text(json.dumps(index))
+    key = members[lost][0].name.partition(".")[0]
+    unchanged(out, root, rf"00000\.tar: the sample {key} is incomplete or damaged \(no text\.npy\): encode it again")
+
+
+def test_an_index_without_a_key_is_told(tmp_path: Path) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    trained(root, out, steps=2)
+    index = json.loads((root / "index.json").read_text())
+    del index["vae"]["latents_std"], index["shards"][1]["bytes"]
+    (root / "index.json").write_text(json.dumps(index))
+    unchanged(out, root, r"index\.json lacks vae\.latents_std, shards\[1\]\.bytes: it was not written by this program")
+
+
+def test_a_bucket_without_samples_is_told(tmp_path: Path) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    trained(root, out, steps=2)
+    empty = folder(tmp_path / "empty", "webdataset", [(BUCKET, samples(24)), (CLIP, [])], null_text=NULL)
+    unchanged(out, empty, r"5x32x32/00000\.tar of the bucket 5x32x32 has no samples: encode again")
+    unchanged(out, folder(tmp_path / "none", "webdataset", [], null_text=NULL), "no bucket fills a batch: there are no")
+
+
+def test_a_checkpoint_of_another_model_does_not_begin_a_training(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards")
+    trained(root, tmp_path / "first", steps=1)
+    for other, named in (("DiT-S/2", "DiT-S/2"), ("UNet", "UNet")):
+        with pytest.raises(CurationError, match=f"train.init .*first does not fit {named}: weights of another model"):
+            trained(root, tmp_path / "second", model=other, init=tmp_path / "first")
+    with pytest.raises(CurationError, match="nothing holds no checkpoint"):
+        trained(root, tmp_path / "second", init=tmp_path / "nothing")
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_nan_latent_stops_with_its_id(tmp_path: Path) -> None:
     members = samples(16, bucket=BUCKET)
+    trained(folder(tmp_path / "shards", "webdataset", [(BUCKET, members)], null_text=NULL), tmp_path / "out", steps=2)
     members[3].mean[0, 0, 0, 0] = np.nan
-    root = folder(tmp_path / "shards", "webdataset", [(BUCKET, members)], null_text=NULL)
-    with pytest.raises(CurationError, match=f"the latents of {members[3].id} are NaN or infinite"):
-        trained(root, tmp_path / "out")
+    root = folder(tmp_path / "spoilt", "webdataset", [(BUCKET, members)], null_text=NULL)
+    unchanged(tmp_path / "out", root, f"the latents of {members[3].id} are NaN or infinite")
 
 
 @pytest.mark.parametrize(

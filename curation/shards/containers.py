@@ -1,5 +1,7 @@
 """The containers by their name in the manifest."""
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +52,19 @@ def container_of(path: str) -> Container:
 
 
 def bytes_of(store: Store, path: str) -> pa.Buffer:
-    """A shard's bytes: mapped where the store is a local disk, read where it is not."""
-    if store.local and store.size(path):
-        with pa.memory_map(store.path(path)) as file:
-            return file.read_buffer()
-    return pa.py_buffer(store.read(path))
+    """A shard's bytes, mapped; those of an object store from a file of their own, gone with the last reference."""
+    if not store.local:
+        with tempfile.NamedTemporaryFile(prefix="curate-shard-") as copy:
+            with store.open(path) as source:
+                shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
+            return _mapped(copy.name) if copy.tell() else pa.py_buffer(b"")
+    return _mapped(store.path(path)) if store.size(path) else pa.py_buffer(b"")
+
+
+def _mapped(path: str) -> pa.Buffer:
+    with pa.memory_map(path) as file:
+        return file.read_buffer()
 
 
 def open_shard(store: Store, path: str) -> ShardFile:

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from curation.errors import CurationError
 from curation.shards.reader import Shards
-from curation.shards.sample import Sample
+from curation.shards.sample import Halfs, Sample
 
 
 class LatentDataset(Dataset[dict[str, Any]]):
@@ -42,22 +42,35 @@ class LatentDataset(Dataset[dict[str, Any]]):
         rng = np.random.default_rng([self.seed, self.epoch, int(sample.id[:16], 16)])
         chosen = int(rng.integers(len(sample.texts))) if sample.texts else None
         text = self.shards.null_text() if chosen is None else sample.texts[chosen]
+        noise = torch.from_numpy(rng.standard_normal(sample.latents.shape, np.float32)) if self.sample else None
         return {
             "id": sample.id,
-            "latents": torch.from_numpy(self.shards.normalize(drawn(sample, rng if self.sample else None))),
+            "latents": unit(drawn(sample, noise), self.shards),
             "text": torch.from_numpy(text.copy()),
             "caption": "" if chosen is None else sample.meta["captions"][chosen],
             "bucket": sample.meta["bucket"],
         }
 
 
-def drawn(sample: Sample, rng: np.random.Generator | None) -> NDArray[Any]:
-    """Raw latents: mean + std * noise, as AutoencoderKL's DiagonalGaussianDistribution draws them; None: the mean."""
-    if rng is None or sample.logvar is None:
-        return sample.latents
-    deviation = np.exp(sample.logvar.astype(np.float32) / 2)
-    noise: NDArray[np.float32] = rng.standard_normal(sample.latents.shape, dtype=np.float32)
-    return sample.latents.astype(np.float32) + deviation * noise
+def drawn(sample: Sample, noise: Tensor | None) -> Tensor:
+    """Raw latents float32: mean + std * noise, as AutoencoderKL's DiagonalGaussianDistribution draws them.
+
+    noise  standard normal, in the latents' shape; None: the mean
+    """
+    mean = _float(sample.latents)
+    if noise is None or sample.logvar is None:
+        return mean
+    return torch.addcmul(mean, (_float(sample.logvar) / 2).exp(), noise)
+
+
+def _float(halfs: Halfs) -> Tensor:
+    """In float32. Through torch, which is far faster at it than numpy, and warns of mapped files: hence the copy."""
+    return torch.from_numpy(halfs.copy()).float()
+
+
+def unit(latents: Tensor, shards: Shards, out: Tensor | None = None) -> Tensor:
+    """Raw latents [..., C, T, h, w] -> unit scale, as `Shards.normalize` does it; overwrites what it is given."""
+    return torch.div(latents.sub_(torch.from_numpy(shards.mean)), torch.from_numpy(shards.std), out=out)
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -71,13 +84,19 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         raise CurationError(
             f"a batch holds latents of one bucket, this one {', '.join(sorted(buckets))}: batch by shard"
         )
-    text = torch.nn.utils.rnn.pad_sequence([item["text"] for item in items], batch_first=True)
-    lengths = torch.tensor([len(item["text"]) for item in items])
+    text, mask = padded([item["text"] for item in items])
     return {
         "id": [item["id"] for item in items],
         "latents": torch.stack([item["latents"] for item in items]),
         "text": text,
-        "text_mask": torch.arange(text.shape[1])[None] < lengths[:, None],
+        "text_mask": mask,
         "caption": [item["caption"] for item in items],
         "bucket": buckets.pop(),
     }
+
+
+def padded(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Token states [n, D] each -> [B, longest n, D] with zeros behind, and bool [B, longest n], True at tokens."""
+    text = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
+    lengths = torch.tensor([len(each) for each in texts])
+    return text, torch.arange(text.shape[1])[None] < lengths[:, None]

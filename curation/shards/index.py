@@ -22,7 +22,15 @@ REQUIRED = (
     "config_hash",
     "statistics",
     "samples",
+    "nan_count",
 )
+NESTED = {
+    "vae": ("id", "sha256", "channels", "spatial_factor", "temporal_factor", "latents_mean", "latents_std"),
+    "text": ("id", "sha256", "dimensions"),
+    "null_text": ("shape", "fp16"),
+    "statistics": ("normalized_rms",),
+}
+ENTRY = ("path", "bucket", "samples", "bytes", "sha256")
 
 
 def write(store: Store, index: dict[str, Any]) -> None:
@@ -38,7 +46,7 @@ def read(store: Store) -> dict[str, Any]:
         index: dict[str, Any] = json.loads(store.read(NAME))
     except ValueError as error:
         raise CurationError(f"{store.root}/{NAME} is damaged ({error}): run the manifest again") from error
-    missing = [key for key in REQUIRED if key not in index]
+    missing = _missing(index)
     if missing:
         raise CurationError(f"{store.root}/{NAME} lacks {', '.join(missing)}: it was not written by this program")
     if index["format_version"] != FORMAT_VERSION:
@@ -46,3 +54,16 @@ def read(store: Store) -> dict[str, Any]:
             f"{store.root} has shards of format {index['format_version']}, this reader knows {FORMAT_VERSION}"
         )
     return index
+
+
+def _missing(index: dict[str, Any]) -> list[str]:
+    """The keys that an index lacks, such as `nan_count`, `vae.channels` and `shards[3].bytes`."""
+    if not isinstance(index, dict):
+        return list(REQUIRED)
+    if missing := [key for key in REQUIRED if key not in index]:
+        return missing
+    for part, keys in NESTED.items():
+        missing += [f"{part}.{key}" for key in keys if index[part] is not None and key not in index[part]]
+    for number, entry in enumerate(index["shards"]):
+        missing += [f"shards[{number}].{key}" for key in ENTRY if key not in entry]
+    return missing

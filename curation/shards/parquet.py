@@ -1,67 +1,71 @@
-"""Samples in Parquet: raw fp16 bytes in small row groups, no dictionary, no statistics, no compression."""
+"""Samples in Parquet: raw fp16 bytes, one page a column and row group, nothing compressed, encoded or counted.
+
+Any Parquet reader reads them. Ours takes latents and text straight from the mapped file: such a page ends with its
+plain values, so that row counts and lengths alone say where each sample's bytes lie.
+"""
 
 import json
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from curation.errors import CurationError
 from curation.shards.sample import Halfs, MediaFile, Sample, joined_texts, split_texts
 
 SUFFIX = ".parquet"
 ROW_GROUP, GROUP_BYTES = 64, 32_000_000
-"""What one random access reads: so many rows, 2 to 10 MB at 256 px; fewer where the first row's bytes are many."""
-GROUPS_AT_HAND = 4
-ARRAYS = ("latent_mean", "latent_logvar", "text", "media")
-Bytes = NDArray[np.uint8]
+"""What lies in memory while a shard is written: so many rows, fewer where the first row's bytes are many."""
+LARGE = ("latent_mean", "latent_logvar", "text", "media")
+SHAPES = {"latent_mean": "shape", "latent_logvar": "logvar_shape", "text": "text_shape"}
 _SHAPE = pa.list_(pa.int32())
+_PAGE = 1 << 30
+_HEADER = 60
+"""More than the header of a page takes."""
 
 
-def schema(latent_bytes: int | None, media: bool = False) -> pa.Schema:
-    """Columns of a shard. All its means have one shape, so that they lie in one block; the rest may vary.
+def schema(mean: int | None, logvar: int | None, media: bool = False) -> pa.Schema:
+    """Columns of a shard. All its latents have one shape, and nothing is null: so values lie one after another.
 
-    latent_bytes  of a mean; None for a shard of media alone
-    media         whether there are the columns `media` (a file's bytes) and `media_type` (mp4, jpg, png, webp)
+    mean, logvar  bytes of one, None where there are none
+    media         whether there are files: `media`, its length `media_bytes`, `media_type` (mp4, jpg, png, webp)
     """
-    latents = [
-        ("shape", _SHAPE),
-        ("latent_mean", pa.binary(latent_bytes or 1)),
-        ("logvar_shape", _SHAPE),
-        ("latent_logvar", pa.large_binary()),
-    ]
-    return pa.schema(
-        [
-            ("id", pa.string()),
-            *(latents if latent_bytes is not None else []),
-            ("text_shape", _SHAPE),
-            ("text", pa.large_binary()),
-            ("text_lengths", _SHAPE),
-            ("meta", pa.string()),
-            *([("media_type", pa.string()), ("media", pa.large_binary())] if media else []),
-        ]
-    )
+    columns = {"id": pa.string()}
+    if mean is not None:
+        columns |= {"shape": _SHAPE, "latent_mean": pa.binary(mean)}
+    if logvar is not None:
+        columns |= {"logvar_shape": _SHAPE, "latent_logvar": pa.binary(logvar)}
+    columns |= {"text_shape": _SHAPE, "text": pa.binary(), "text_lengths": _SHAPE, "meta": pa.string()}
+    if media:
+        columns |= {"media_type": pa.string(), "media_bytes": pa.int64(), "media": pa.binary()}
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
 def write(path: Path, samples: Iterable[Sample]) -> None:
-    """Write a Parquet file in row groups of 64 or 32 MB; the same samples give the same bytes. At least one sample."""
+    """Write a Parquet file in row groups of 64 or 32 MB; the same samples give the same bytes.
+
+    Raises ArrowInvalid for samples of which not all have the same parts, or latents of different shapes.
+    """
     rows = (_row(sample) for sample in samples)
-    first = next(rows, {"latent_mean": b"?"})
-    columns = schema(len(first["latent_mean"]) if "latent_mean" in first else None, "media" in first)
-    weight = sum(len(first.get(name) or b"") for name in ARRAYS)
-    size = max(1, min(ROW_GROUP, GROUP_BYTES // max(weight, 1)))
-    group = [first, *islice(rows, size - 1)] if "id" in first else []
+    first = next(rows, {"latent_mean": b" "})
+    sizes = {name: len(first[name]) for name in LARGE if name in first}
+    columns = schema(sizes.get("latent_mean"), sizes.get("latent_logvar"), "media" in sizes)
+    count = max(1, min(ROW_GROUP, GROUP_BYTES // max(1, sum(sizes.values()))))
+    group = [first, *islice(rows, count - 1)] if "id" in first else []
+    plain = dict.fromkeys(set(LARGE) & set(columns.names), "PLAIN")
     options = {"use_dictionary": False, "write_statistics": False, "compression": "none"}
-    with pq.ParquetWriter(path, columns, **options) as writer:
+    with pq.ParquetWriter(path, columns, data_page_size=_PAGE, column_encoding=plain, **options) as writer:
         while group:
+            if any(row.keys() != first.keys() for row in group):
+                raise pa.ArrowInvalid("samples with and without a log-variance or media do not fit into one shard")
             writer.write_table(pa.Table.from_pylist(group, columns))
-            group = list(islice(rows, size))
+            group = list(islice(rows, count))
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -69,10 +73,11 @@ def _row(sample: Sample) -> dict[str, Any]:
     row: dict[str, Any] = {"id": sample.id}
     if sample.mean is not None:
         row |= {"shape": list(sample.mean.shape), "latent_mean": sample.mean.tobytes()}
-        row["logvar_shape"] = None if sample.logvar is None else list(sample.logvar.shape)
-        row["latent_logvar"] = None if sample.logvar is None else sample.logvar.tobytes()
+    if sample.logvar is not None:
+        row |= {"logvar_shape": list(sample.logvar.shape), "latent_logvar": sample.logvar.tobytes()}
     if sample.media is not None:
-        row |= {"media_type": sample.media.suffix, "media": sample.media.data}
+        data = sample.media.data
+        row |= {"media_type": sample.media.suffix, "media_bytes": len(data), "media": bytes(data)}
     return row | {
         "text_shape": list(text.shape),
         "text": text.tobytes(),
@@ -82,77 +87,91 @@ def _row(sample: Sample) -> dict[str, Any]:
 
 
 class ParquetShard:
-    """The samples of a Parquet file that `write` made, by position; a row group is read as a whole.
+    """The samples of a Parquet file that `write` made, by position in any order; arrays are views of its bytes.
 
-    The last four row groups stay at hand: an order that jumps less than that costs no more than reading in
-    order. Raises CurationError for a damaged file.
+    Opening reads the small columns and finds the large ones. Raises CurationError for a damaged or foreign file.
     """
 
     def __init__(self, buffer: pa.Buffer, name: str) -> None:
-        self._name = name
+        self._buffer, self._name = buffer, name
         try:
-            self._file = pq.ParquetFile(pa.BufferReader(buffer))
-        except (pa.ArrowException, OSError) as error:
+            with pq.ParquetFile(pa.BufferReader(buffer)) as file:
+                names = file.schema_arrow.names
+                if "text" not in names or not {"latent_mean", "media"} & set(names):
+                    raise ValueError("it has no column latent_mean or media, or no text")
+                small = file.read([column for column in names if column not in LARGE], use_threads=False)
+                self._small: dict[str, list[Any]] = {column: small[column].to_pylist() for column in small.column_names}
+                self._rows = file.metadata.num_rows
+                self._starts = {column: self._found(file, column) for column in LARGE if column in names}
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(error) from error
-        groups = self._file.metadata.num_row_groups
-        self._rows = int(self._file.metadata.row_group(0).num_rows) if groups else ROW_GROUP
-        self._group = lru_cache(GROUPS_AT_HAND)(self._read_group)
+
+    def _found(self, file: pq.ParquetFile, column: str) -> list[int]:
+        """Where each value of a large column begins; text and media have their length in 4 bytes before them."""
+        if column == "media":
+            return _starts(file, column, self._small["media_bytes"], 4)
+        sizes = [2 * prod(shape) for shape in self._small[SHAPES[column]]]
+        return _starts(file, column, sizes, 4 if column == "text" else 0)
 
     def __len__(self) -> int:
-        return int(self._file.metadata.num_rows)
+        return int(self._rows)
 
     def __iter__(self) -> Iterator[Sample]:
-        for group in range(self._file.num_row_groups):
-            yield from self._group(group)
+        return (self[position] for position in range(len(self)))
 
     def __getitem__(self, position: int) -> Sample:
         if not 0 <= position < len(self):
             raise IndexError(position)
-        return self._group(position // self._rows)[position % self._rows]
-
-    def _read_group(self, number: int) -> list[Sample]:
+        small, tokens = self._small, self._halfs("text", position)
+        assert tokens is not None
         try:
-            return _samples(self._file.read_row_group(number, use_threads=False))
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            return Sample(
+                small["id"][position],
+                self._halfs("latent_mean", position),
+                self._halfs("latent_logvar", position),
+                split_texts(tokens, small["text_lengths"][position]),
+                from_json(small["meta"][position]),
+                self._media(position),
+            )
+        except ValueError as error:
             raise self._damaged(error) from error
+
+    def _halfs(self, column: str, position: int) -> Halfs | None:
+        if column not in self._starts:
+            return None
+        start, shape = self._starts[column][position], self._small[SHAPES[column]][position]
+        count = prod(shape)
+        if start % 2:  # numpy is slow where numbers do not begin at even addresses
+            data = self._buffer.slice(start, 2 * count).to_pybytes()
+            return np.frombuffer(data, np.float16).reshape(shape)
+        return np.frombuffer(self._buffer, np.float16, count, start).reshape(shape)
+
+    def _media(self, position: int) -> MediaFile | None:
+        if "media" not in self._starts:
+            return None
+        start, size = self._starts["media"][position], self._small["media_bytes"][position]
+        return MediaFile(self._small["media_type"][position], memoryview(self._buffer)[start : start + size])
 
     def _damaged(self, error: Exception) -> CurationError:
         what = " ".join(str(error).split())[:200]
         return CurationError(f"{self._name} is damaged or cut short ({what}): encode it again")
 
 
-def _samples(table: pa.Table) -> list[Sample]:
-    arrays = [name for name in ARRAYS if name in table.column_names]
-    small = table.drop_columns(arrays).to_pylist()
-    parts = {name: _values(table[name].combine_chunks()) for name in arrays}
-    return [_sample(row, {name: values[i] for name, values in parts.items()}) for i, row in enumerate(small)]
+def _starts(file: pq.ParquetFile, name: str, sizes: list[int], before: int) -> list[int]:
+    """Where each row's value of a column begins in the file: plain values of these sizes, so many bytes before each.
 
-
-def _sample(row: dict[str, Any], parts: dict[str, Bytes]) -> Sample:
-    def halfs(name: str, shape: str) -> Halfs | None:
-        given = row.get(shape)
-        return None if given is None else parts[name].view(np.float16).reshape(given)
-
-    mean, logvar, text = (
-        halfs("latent_mean", "shape"),
-        halfs("latent_logvar", "logvar_shape"),
-        halfs("text", "text_shape"),
-    )
-    media = MediaFile(row["media_type"], parts["media"].data) if row.get("media_type") else None
-    if text is None or (mean is None and media is None):
-        raise ValueError(f"the sample {row['id']} has no latent_mean or media, or no text")
-    return Sample(row["id"], mean, logvar, split_texts(text, row["text_lengths"]), json.loads(row["meta"]), media)
-
-
-def _values(column: pa.Array) -> list[Bytes]:
-    """Each row's bytes: views of the column's one buffer."""
-    if pa.types.is_fixed_size_binary(column.type):
-        width = column.type.byte_width
-        bounds: NDArray[np.int64] = (np.arange(len(column) + 1, dtype=np.int64) + column.offset) * width
-        values = column.buffers()[1]
-    else:
-        bounds = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
-        values = column.buffers()[2]
-    flat = np.frombuffer(values, np.uint8) if values is not None else np.empty(0, np.uint8)
-    limits = bounds.tolist()
-    return [flat[a:b] for a, b in pairwise(limits)]
+    Raises ValueError where a row group's values are not one plain page.
+    """
+    starts: list[int] = []
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        column = group.column(next(i for i in range(group.num_columns) if group.column(i).path_in_schema == name))
+        rows = sizes[len(starts) : len(starts) + group.num_rows]
+        at = column.data_page_offset + column.total_compressed_size - sum(rows) - before * len(rows)
+        header = at - column.data_page_offset
+        if column.compression != "UNCOMPRESSED" or not 0 < header < _HEADER or column.has_dictionary_page:
+            raise ValueError(f"the column {name} is not laid out as this program writes it")
+        for size in rows:
+            starts.append(at + before)
+            at += before + size
+    return starts

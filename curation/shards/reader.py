@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ from curation.stores.storage import Store
 
 RMS_RANGE = (0.5, 1.5)
 """Of the normalised latents: outside it, a wrong scaling factor is the usual cause."""
-OPEN_LOCAL, OPEN_REMOTE = 64, 2
-"""Shards held open: mapped files cost nothing, those of an object store lie in memory as a whole."""
+OPEN = 256
+"""Shards held open: mapped files, those of an object store copied to the disk for temporary files."""
 
 
 class Shards:
@@ -28,6 +29,8 @@ class Shards:
 
     Their samples have latents, media (`sample.media.suffix`, `.data`), or both. What needs latents raises
     CurationError where there are none: `vae`, `shape`.
+
+    Threads may share it; pickled it travels to other processes, which open their own files.
 
     root    the run's shards/ folder, a path or URL
     vae     weights' sha256 that the caller will decode with; another VAE's latents are refused
@@ -46,6 +49,7 @@ class Shards:
         self._first = [0, *accumulate(entry["samples"] for entry in self.entries)]
         self._verified: set[int] = set()
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
+        self._opening = threading.Lock()
         self.mean, self.std = self._statistics("latents_mean"), self._statistics("latents_std")
 
     def _statistics(self, name: str) -> NDArray[np.float32]:
@@ -106,17 +110,32 @@ class Shards:
 
     def open(self, shard: int) -> ShardFile:
         """A shard by its place in the index, verified once; the last few stay open."""
-        if shard in self._open:
-            self._open.move_to_end(shard)
-            return self._open[shard]
-        entry = self.entries[shard]
-        opened = self._verified_file(shard, entry)
-        if len(opened) != entry["samples"]:
-            raise CurationError(f"{self._name(entry)} holds {len(opened)} samples, the index says {entry['samples']}")
-        self._open[shard] = opened
-        if len(self._open) > (OPEN_LOCAL if self.store.local else OPEN_REMOTE):
-            self._open.popitem(last=False)
-        return opened
+        with self._opening:
+            if shard in self._open:
+                self._open.move_to_end(shard)
+                return self._open[shard]
+            entry = self.entries[shard]
+            opened = self._verified_file(shard, entry)
+            if len(opened) != entry["samples"]:
+                name = self._name(entry)
+                raise CurationError(f"{name} holds {len(opened)} samples, the index says {entry['samples']}")
+            self._open[shard] = opened
+            if len(self._open) > OPEN:
+                self._open.popitem(last=False)
+            return opened
+
+    def check_files(self) -> None:
+        """Whether all shards are there with the size that the index says; opens none. Raises CurationError."""
+        sizes = {entry.name: entry.size for entry in self.store.list()}
+        for entry in self.entries:
+            if entry["path"] not in sizes:
+                raise CurationError(f"{self._name(entry)} is in the index but does not exist: encode again")
+            self._check_size(entry, sizes[entry["path"]])
+
+    def _check_size(self, entry: dict[str, Any], size: int) -> None:
+        if size != entry["bytes"]:
+            said = f"{size:,} bytes, the index says {entry['bytes']:,}"
+            raise CurationError(f"{self._name(entry)} has {said}: it is cut short or altered, encode again")
 
     def _verified_file(self, shard: int, entry: dict[str, Any]) -> ShardFile:
         name = self._name(entry)
@@ -124,9 +143,7 @@ class Shards:
             data = bytes_of(self.store, entry["path"])
         except CurationError as error:
             raise CurationError(f"{name} is in the index but cannot be read: {error}") from error
-        if data.size != entry["bytes"]:
-            said = f"{data.size:,} bytes, the index says {entry['bytes']:,}"
-            raise CurationError(f"{name} has {said}: it is cut short or altered, encode again")
+        self._check_size(entry, data.size)
         if self.verify and shard not in self._verified:
             if hashlib.sha256(data).hexdigest() != entry["sha256"]:
                 raise CurationError(
@@ -170,4 +187,7 @@ class Shards:
 
     def __getstate__(self) -> dict[str, Any]:
         """Open files do not travel to other processes."""
-        return self.__dict__ | {"_open": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_opening")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_open": OrderedDict(), "_opening": threading.Lock()}

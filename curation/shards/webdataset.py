@@ -3,7 +3,6 @@
 import io
 import json
 import tarfile
-from array import array
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from curation.errors import CurationError
 from curation.shards.sample import MEDIA, MediaFile, Sample, joined_texts, split_texts
@@ -19,6 +19,10 @@ from curation.shards.sample import MEDIA, MediaFile, Sample, joined_texts, split
 SUFFIX = ".tar"
 MEAN, LOGVAR = "latent_mean.npy", "latent_logvar.npy"
 _BLOCK = 512
+_WRITE = 1 << 20
+"""Bytes written at once: the page cache keeps them in larger pieces, which are mapped with fewer faults."""
+_LATENTS = (MEAN.encode(), LOGVAR.encode())
+_MEDIA = [(suffix, suffix.encode()) for suffix in MEDIA]
 
 
 def write(path: Path, samples: Iterable[Sample]) -> None:
@@ -27,7 +31,10 @@ def write(path: Path, samples: Iterable[Sample]) -> None:
     Members of each: json, latent_mean.npy, latent_logvar.npy (where there is one), text.npy. With media also mp4,
     jpg, png or webp, and txt, its first caption, so that loaders of image-text and video-text tars read it as it is.
     """
-    with path.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        path.open("wb", buffering=_WRITE) as out,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         for sample in samples:
             meta = {**sample.meta, "id": sample.id, "text_lengths": [len(text) for text in sample.texts]}
             _add(tar, f"{sample.id}.json", json.dumps(meta, sort_keys=True, ensure_ascii=True).encode())
@@ -56,65 +63,65 @@ def _npy(array: NDArray[np.float16]) -> bytes:
 class TarShard:
     """The samples of a tar that `write` made, by position; arrays are views of the file's bytes.
 
-    Opening walks the headers once and keeps 8 bytes a sample. Raises CurationError for a tar cut short.
+    Opening walks the headers once and keeps where bodies are. Raises CurationError for a tar cut short.
     """
 
     def __init__(self, buffer: pa.Buffer, name: str) -> None:
         self._data, self._name = memoryview(buffer), name
-        self._starts = array("q")
+        self._keys: list[bytes] = []
+        self._members: list[dict[bytes, tuple[int, int]]] = []
         key = None
-        for member, at, _ in self._members(0):
-            stem = member.partition(".")[0]
+        for stem, suffix, place in self._headers():
             if stem != key:
-                self._starts.append(at)
+                self._keys.append(stem)
+                self._members.append({})
                 key = stem
+            self._members[-1][suffix] = place
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._keys)
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self._sample(start) for start in self._starts)
+        return (self[position] for position in range(len(self)))
 
     def __getitem__(self, position: int) -> Sample:
-        return self._sample(self._starts[position])
+        members = self._members[position]
+        try:
+            meta = from_json(self._body(members[b"json"]).tobytes())  # four times as fast as json.loads
+            mean, logvar = (_array(self._body(members[key])) if key in members else None for key in _LATENTS)
+            texts = split_texts(_array(self._body(members[b"text.npy"])), meta.pop("text_lengths"))
+            media = next((MediaFile(name, self._body(members[key])) for name, key in _MEDIA if key in members), None)
+            if mean is None and media is None:
+                raise KeyError(_LATENTS[0])
+            return Sample(meta.pop("id"), mean, logvar, texts, meta, media)
+        except (KeyError, ValueError) as error:
+            problem = f"no {error.args[0].decode()}" if isinstance(error.args[0], bytes) else str(error)
+            what = f"the sample {self._keys[position].decode()} is incomplete or damaged ({problem})"
+            raise CurationError(f"{self._name}: {what}: encode it again") from error
 
-    def _members(self, at: int) -> Iterator[tuple[str, int, memoryview]]:
-        """(name, where its header is, body) of each member from `at` on, straight from the headers."""
-        data = self._data
+    def _body(self, place: tuple[int, int]) -> memoryview:
+        return self._data[place[0] : place[1]]
+
+    def _headers(self) -> Iterator[tuple[bytes, bytes, tuple[int, int]]]:
+        """(key, suffix, first and last byte of the body) of each member, straight from the headers."""
+        data, at, end = self._data, 0, len(self._data)
         while True:
-            header = data[at : at + _BLOCK].tobytes()
-            if len(header) < _BLOCK:
+            header = data[at : at + 136].tobytes()
+            if at + _BLOCK > end:
                 raise CurationError(f"{self._name} is cut short at byte {at:,}: encode it again")
             if header[0] == 0:
                 return
+            stem, _, suffix = header[:100].partition(b"\0")[0].partition(b".")
             try:
-                size, member = int(header[124:135], 8), header[:100].rstrip(b"\0").decode()
+                size = int(header[124:135], 8)
             except ValueError as error:
                 raise CurationError(f"{self._name} has no tar header at byte {at:,}: encode it again") from error
-            body = data[at + _BLOCK : at + _BLOCK + size]
-            if len(body) < size:
-                raise CurationError(f"{self._name} is cut short in {member}: encode it again")
-            yield member, at, body
-            at += _BLOCK + (size + _BLOCK - 1) // _BLOCK * _BLOCK
-
-    def _sample(self, start: int) -> Sample:
-        key, bodies = "", dict[str, memoryview]()
-        for member, _, body in self._members(start):
-            stem, _, suffix = member.partition(".")
-            if bodies and stem != key:
-                break
-            key, bodies[suffix] = stem, body
-        try:
-            meta = json.loads(bodies["json"].tobytes())
-            mean, logvar = (_array(bodies[name]) if name in bodies else None for name in (MEAN, LOGVAR))
-            texts = split_texts(_array(bodies["text.npy"]), meta.pop("text_lengths"))
-            media = next((MediaFile(suffix, bodies[suffix]) for suffix in MEDIA if suffix in bodies), None)
-            if mean is None and media is None:
-                raise KeyError(MEAN)
-            return Sample(meta.pop("id"), mean, logvar, texts, meta, media)
-        except (KeyError, ValueError) as error:
-            what = f"the sample {key} is incomplete or damaged ({error})"
-            raise CurationError(f"{self._name}: {what}: encode it again") from error
+            first = at + _BLOCK
+            if first + size > end:
+                name = f"{stem.decode(errors='replace')}.{suffix.decode(errors='replace')}"
+                raise CurationError(f"{self._name} is cut short in {name}: encode it again")
+            yield stem, suffix, (first, first + size)
+            at = first + (size + _BLOCK - 1) // _BLOCK * _BLOCK
 
 
 def _array(body: memoryview) -> NDArray[np.float16]:

@@ -1,7 +1,6 @@
 """Global batches from shards: a pure function of (index, seed, step), of which every worker takes its slice."""
 
-import copy
-import threading
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from curation.errors import CurationError, UsageError
-from curation.shards.dataset import collate, drawn
+from curation.shards.dataset import drawn, padded, unit
 from curation.shards.reader import Shards
 from curation.shards.sample import Sample
 from curation.trainer.config import TrainConfig
-from curation.trainer.schedule import Schedule, buckets_of
+from curation.trainer.schedule import Place, Schedule, buckets_of
 
 Batch = dict[str, Any]
 AHEAD = 2
@@ -56,34 +56,55 @@ class Batches:
         place = self.schedule[step]
         parts = np.array_split(np.arange(len(place.numbers)), self.world * self.config.accumulate)
         mine = parts[self.rank * self.config.accumulate : (self.rank + 1) * self.config.accumulate]
-        return [self._batch([self._item(step, place.numbers, i) for i in part], len(place.numbers)) for part in mine]
+        return [self._batch(step, place, part) for part in mine]
 
-    def _batch(self, items: list[Batch], size: int) -> Batch:
-        batch = collate(items)
-        batch["noise"] = torch.stack([item["noise"] for item in items])
-        batch["u"] = torch.tensor([item["u"] for item in items], dtype=torch.float32)
-        return batch | {"size": size}
+    def counts(self, size: int) -> list[int]:
+        """How many samples of a global batch each worker has."""
+        each = [len(part) for part in np.array_split(np.arange(size), self.world * self.config.accumulate)]
+        return [sum(each[i : i + self.config.accumulate]) for i in range(0, len(each), self.config.accumulate)]
 
-    def _item(self, step: int, numbers: NDArray[np.int64], position: int) -> Batch:
-        sample = self.shards[int(numbers[position])]
+    def _batch(self, step: int, place: Place, part: NDArray[np.int64]) -> Batch:
+        """Samples are drawn straight into the batch: copies and fresh memory are most of a loader's time."""
+        shape = (len(part), *place.bucket.shape)
+        latents, noise, scratch = torch.empty(shape), torch.empty(shape), torch.empty(shape[1:])
+        items = [
+            self._drawn(step, place, int(position), (latents[i], noise[i], scratch)) for i, position in enumerate(part)
+        ]
+        if not math.isfinite(float(latents.sum())):
+            wrong = next(item["id"] for item, x in zip(items, latents, strict=True) if not x.isfinite().all())
+            raise CurationError(f"{self.shards.store.root}: the latents of {wrong} are NaN or infinite: encode again")
+        text, mask = padded([item["text"] for item in items])
+        return {
+            "id": [item["id"] for item in items],
+            "caption": [item["caption"] for item in items],
+            "latents": latents,
+            "noise": noise,
+            "u": torch.tensor([item["u"] for item in items], dtype=torch.float32),
+            "text": text,
+            "text_mask": mask,
+            "bucket": place.bucket.name,
+            "size": len(place.numbers),
+        }
+
+    def _drawn(self, step: int, place: Place, position: int, into: tuple[Tensor, Tensor, Tensor]) -> Batch:
+        """One sample: latents and noise are written to the first two of `into`, the third is overwritten."""
+        latents, noise, scratch = into
+        sample = self.shards[int(place.numbers[position])]
         rng = np.random.default_rng([self.config.seed, 3, step, position])
-        u = min((position + rng.random()) / len(numbers), 1 - 1e-7)
+        u = min((position + rng.random()) / len(place.numbers), 1 - 1e-7)
         chosen = self._caption(sample, rng)
-        raw = drawn(sample, rng if self.config.sample_posterior else None)
-        latents = self.shards.normalize(raw)
-        if not np.isfinite(latents).all():
-            raise CurationError(
-                f"{self.shards.store.root}: the latents of {sample.id} are NaN or infinite: encode again"
-            )
+        # torch draws normal numbers in half of numpy's time
+        normal = torch.Generator().manual_seed(int(rng.integers(2**32)))
+        torch.randn(noise.shape, generator=normal, out=noise)
+        if self.config.sample_posterior:
+            torch.randn(noise.shape, generator=normal, out=scratch)
+        unit(drawn(sample, scratch if self.config.sample_posterior else None), self.shards, out=latents)
         if self.config.flip and rng.random() < 0.5:
-            latents = latents[..., ::-1].copy()
+            latents.copy_(latents.flip(-1))
         return {
             "id": sample.id,
-            "latents": torch.from_numpy(latents),
             "text": torch.from_numpy((self._null if chosen is None else sample.texts[chosen]).copy()),
             "caption": "" if chosen is None else sample.meta["captions"][chosen],
-            "bucket": sample.meta["bucket"],
-            "noise": torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32)),
             "u": u,
         }
 
@@ -108,20 +129,11 @@ class Batches:
 
     def stream(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """Micro-batches of the steps start to stop - 1 in order, read ahead by threads."""
-        local = threading.local()
-
-        def read(step: int) -> list[Batch]:
-            if not hasattr(local, "batches"):  # open shards belong to one thread
-                local.batches = copy.copy(self)
-                local.batches.shards = copy.copy(self.shards)
-            own: Batches = local.batches
-            return own[step]
-
         with ThreadPoolExecutor(self.config.loader_threads, "loader") as pool:
             waiting: deque[Future[list[Batch]]] = deque()
             try:
                 for step in range(start, stop):
-                    waiting.append(pool.submit(read, step))
+                    waiting.append(pool.submit(self.__getitem__, step))
                     if len(waiting) > AHEAD * self.config.loader_threads:
                         yield waiting.popleft().result()
                 while waiting:

@@ -63,7 +63,7 @@ def evaluate(asked: Evaluation, settings: Settings) -> dict[str, Any]:
     wanted = [prompts[order[i % len(order)]] for i in range(asked.n)]
     samples = _stills(painter.paint(wanted, asked.seed, settings))
     return {
-        "metrics": _measured(look, samples, reference, asked.seed) | _scored(asked.score, samples, wanted),
+        "metrics": _measured(look, samples, reference) | _scored(asked.score, samples, wanted),
         "samples": len(samples),
         "prompts": len(set(wanted)),
         "reference": described | {"pictures": len(reference)},
@@ -76,9 +76,9 @@ def evaluate(asked: Evaluation, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _measured(look: Extractor, samples: Pictures, reference: Pictures, seed: int) -> dict[str, Any]:
+def _measured(look: Extractor, samples: Pictures, reference: Pictures) -> dict[str, Any]:
     ours, theirs = look.features(samples), look.features(reference)
-    kernel, spread = metrics.kernel_distance(ours, theirs, seed=seed)
+    kernel, spread = metrics.kernel_distance(ours, theirs)
     name = "KID" if look.frechet == "FID" else look.frechet.replace("Fréchet", "kernel")
     out: dict[str, Any] = {
         look.frechet: metrics.frechet_distance(ours, theirs),

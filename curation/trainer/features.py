@@ -79,6 +79,11 @@ def _inception(weights: Path) -> Extractor:
         raise CurationError(f"Inception features need the package {error.name}: pip install curation[eval]") from error
     import torch
 
+    try:  # torch-fidelity itself would run whatever a pickle says
+        torch.load(weights, weights_only=True)
+    except Exception as error:
+        problem = " ".join(str(error).split())[:200]
+        raise UsageError(f"--features inception: {weights} is no file of plain weights: {problem}") from error
     wanted = ["2048", "logits_unbiased"]
     network = FeatureExtractorInceptionV3("inception", wanted, feature_extractor_weights_path=str(weights))
     network = network.eval()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curation.errors import UsageError
+from curation.errors import CurationError, UsageError
 from curation.models import open_model
 from curation.pixels import Pixels
 from curation.trainer.sample import Frames
@@ -34,13 +34,13 @@ def check_prompt(prompt: str) -> None:
 
 
 def check_pictures(frames: Frames, threshold: float = 0.5) -> None:
-    """Raises UsageError where a sample is unsafe: uint8 [N, frames, H, W, 3], its first, middle and last frame."""
+    """Raises CurationError where a sample is unsafe: uint8 [N, frames, H, W, 3], its first, middle and last frame."""
     model = open_model("safety", "embedded")
     for number, clip in enumerate(frames):
         shown = sorted({0, len(clip) // 2, len(clip) - 1})
         worst = max(model.punsafe(pixels([clip[i] for i in shown])))
         if worst >= threshold:
-            raise UsageError(
+            raise CurationError(
                 f"sample {number + 1} is refused and nothing was written: an unsafe picture with a probability of "
                 f"{worst:.2f} (limit {threshold:g}); try another seed or prompt"
             )

@@ -34,6 +34,8 @@ class Trainer:
         """first  weights to begin with instead of random ones"""
         self.batches, self.config = batches, config
         self.device, (self.rank, self.world) = device_of(config), rank_and_world()
+        if self.device.type == "cuda" and config.precision == "bf16":
+            torch.set_float32_matmul_precision("high")  # what autocast leaves in fp32 may run as TF32
         index = batches.shards.index
         self.sizes = (index["vae"]["channels"], index["text"]["dimensions"])
         model = config.make_model(*self.sizes)
@@ -45,14 +47,21 @@ class Trainer:
         self.parameters = dict(self.model.named_parameters())
         self.ema = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(
-            list(self.parameters.values()), config.lr, config.betas, weight_decay=config.weight_decay, foreach=True
+            list(self.parameters.values()),
+            config.lr,
+            config.betas,
+            weight_decay=config.weight_decay,
+            **{"fused" if self.device.type == "cuda" else "foreach": True},
         )
         self.losses, self.step = LossByTime(), 0
         self.since_log = (0.0, 0)
         self._unread: list[Tensor] = []
 
-    def update(self, micro_batches: list[Batch]) -> float:
-        """One step over this worker's part of a global batch; the gradient's norm."""
+    def update(self, micro_batches: list[Batch]) -> Tensor:
+        """One step over this worker's part of a global batch; the gradient's norm, still on the device.
+
+        On a GPU nothing here waits for it: the host is free to prepare the next step.
+        """
         rate = self.config.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -69,22 +78,25 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self._average()
-        self._unread.append(gathered(torch.cat(seen)))
+        self._unread.append(gathered(torch.cat(seen), self.batches.counts(micro_batches[0]["size"])))
         if self.config.timesteps == "loss-aware":
             self.read_losses()
-        return float(whole(norm))
+        return norm
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(t, mean squared error, the same weighted) of each sample, [B]."""
         u, weight = batch["u"], torch.ones(len(batch["u"]))
         if self.config.timesteps == "loss-aware":
             u, weight = self.losses.draw(u)
-        t = self.objective.time(u).to(self.device)
-        x, noise, text, mask = (batch[key].to(self.device) for key in ("latents", "noise", "text", "text_mask"))
+        t, weight = self._moved(self.objective.time(u)), self._moved(weight)
+        x, noise, text, mask = (self._moved(batch[key]) for key in ("latents", "noise", "text", "text_mask"))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             predicted = self.spread.forward(self.objective.noised(x, noise, t), t, text, mask)
         error = (predicted.float() - self.objective.target(x, noise, t)).square().flatten(1).mean(1)
-        return t, error, error * self.objective.weight(t) * weight.to(self.device)
+        return t, error, error * self.objective.weight(t) * weight
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def _average(self) -> None:
         """EMA of the weights; its decay grows from 0.1, so that the first weights are soon forgotten."""
@@ -138,7 +150,9 @@ class Trainer:
             state = {moment: torch.zeros_like(p) for moment in MOMENTS}
             for moment, tensor in state.items():
                 put(parts["optimizer"][f"{name}.{moment}"], tensor)
-            self.optimizer.state[p] = {"step": torch.tensor(float(saved.step)), **state}
+            # the fused optimizer counts on the device
+            count = torch.tensor(float(saved.step), device=self.device if self.device.type == "cuda" else None)
+            self.optimizer.state[p] = {"step": count, **state}
         self.step = saved.step
         total, count = saved.state["since_log"]
         self.since_log = (total, count)
@@ -237,7 +251,7 @@ class Meter:
         self.steps += 1
         self.flops += size * self.work[bucket]
 
-    def read(self, norm: float) -> dict[str, Any]:
+    def read(self, norm: Tensor) -> dict[str, Any]:
         """A line of metrics; loss is the mean over all samples since the last line, loss_by_t a running mean."""
         trainer = self.trainer
         trainer.read_losses()
@@ -246,7 +260,7 @@ class Meter:
         trainer.since_log = (0.0, 0)
         values = {
             "loss": total / max(1, count),
-            "gradient_norm": norm,
+            "gradient_norm": float(whole(norm)),
             "lr": trainer.config.learning_rate(trainer.step - 1),
             "epoch": trainer.step / trainer.batches.schedule.epoch_steps,
             "seconds_per_step": round(seconds / max(1, self.steps), 5),

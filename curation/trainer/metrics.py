@@ -1,11 +1,15 @@
 """Distances between sets of features, and scores of sets; float64 throughout. They know no model and no files."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from curation.errors import CurationError
 
 Features = NDArray[np.floating]
+SEED = 2020
+"""torch-fidelity's: the same features give the same subsets, splits and numbers as there."""
 
 
 def _checked(*sets: Features) -> list[NDArray[np.float64]]:
@@ -44,14 +48,15 @@ def _mmd(kernel_aa: NDArray[np.float64], kernel_bb: NDArray[np.float64], kernel_
 
 
 def kernel_distance(
-    a: Features, b: Features, subsets: int = 100, size: int = 1000, seed: int = 0
+    a: Features, b: Features, subsets: int = 100, size: int = 1000, seed: int = SEED
 ) -> tuple[float, float]:
     """KID (Binkowski 2018, arXiv 1801.01401): mean and standard deviation over random subsets of `size`.
 
-    Kernel (x y / D + 1)^3. Where a set has fewer rows than `size`, subsets are as large as that set.
+    Kernel (x y / D + 1)^3, subsets as torch-fidelity draws them. Where a set has fewer rows than `size`, subsets
+    are as large as that set.
     """
     a, b = _checked(a, b)
-    size, dims, rng = min(size, len(a), len(b)), a.shape[1], np.random.default_rng(seed)
+    size, dims, rng = min(size, len(a), len(b)), a.shape[1], np.random.RandomState(seed)
 
     def poly(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         return (x @ y.T / dims + 1) ** 3
@@ -77,23 +82,29 @@ def cmmd(a: Features, b: Features, sigma: float = 10.0, scale: float = 1000.0) -
     return scale * (rbf(x, x) + rbf(y, y) - 2 * rbf(x, y))
 
 
-def inception_score(logits: Features, splits: int = 10, seed: int = 0) -> tuple[float, float]:
+def inception_score(logits: Features, splits: int = 10, seed: int = SEED) -> tuple[float, float]:
     """Mean and standard deviation over splits of exp(E KL(p(y|x) || p(y))) (Salimans 2016, arXiv 1606.03498).
 
-    logits  [N, classes], in an order of no meaning: shuffled by `seed` first. Raises CurationError for N < splits.
+    logits  [N, classes], in an order of no meaning: shuffled by `seed` first, and split, as torch-fidelity does
+
+    Raises CurationError for N < splits.
     """
     (logits,) = _checked(logits)
     if len(logits) < splits:
         raise CurationError(f"{len(logits)} samples do not make {splits} splits")
-    logits = logits[np.random.default_rng(seed).permutation(len(logits))]
+    logits = logits[np.random.RandomState(seed).permutation(len(logits))]
     log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     scores = []
-    for part in np.array_split(log_p, splits):
+    bounds = [i * len(log_p) // splits for i in range(splits + 1)]
+    for part in (log_p[start:end] for start, end in pairwise(bounds)):
         p = np.exp(part)
         scores.append(np.exp((p * (part - np.log(p.mean(0)))).sum(1).mean()))
     return float(np.mean(scores)), float(np.std(scores))
 
 
 def clip_score(cosines: Features) -> float:
-    """Mean of max(100 cos, 0) over pairs of a picture and its caption (arXiv 2104.08718)."""
-    return float(np.maximum(100 * np.asarray(cosines, np.float64), 0).mean())
+    """100 times the mean cosine of a picture and its caption, not below 0, as torchmetrics counts it.
+
+    The paper (arXiv 2104.08718) cuts off each pair at 0: the same wherever no pair is opposed, as with trained CLIPs.
+    """
+    return max(0.0, 100 * float(np.asarray(cosines, np.float64).mean()))

@@ -240,27 +240,38 @@ class DiT(nn.Module):
         return tokens + table.flatten(2).transpose(1, 2), None
 
 
-def inflate(weights: Mapping[str, Tensor], into: DiT) -> dict[str, Tensor]:
+def inflate(weights: Mapping[str, Tensor], into: DiT, still: bool = False) -> dict[str, Tensor]:
     """Weights of an image model (patch of one frame) for a video model with a patch of pt frames, the rest alike.
 
     The patch embedding becomes the mean over pt frames and each of them is predicted alike: on a still clip the
     video model does what the image model did. Raises CurationError where other weights do not fit.
+
+    still  no clip was ever seen: learned positions of the first frame are taken for all frames, instead of
+           those that were never trained
     """
     (pt, p), channels = into.config.patch, into.config.channels
     own, out = into.state_dict(), {}
     for name, tensor in weights.items():
-        if name == "patch.weight" and tensor.shape != own[name].shape:
+        if name == "patch.weight" and tensor.shape == (into.config.width, channels * p * p):
             cut = tensor.reshape(-1, channels, 1, p, p).expand(-1, -1, pt, -1, -1) / pt
             tensor = cut.reshape(len(tensor), -1)
-        elif name in ("final.weight", "final.bias") and tensor.shape != own[name].shape:
+        elif name in ("final.weight", "final.bias") and tensor.shape == (channels * p * p, *own[name].shape[1:]):
             cut = tensor.reshape(channels, 1, p * p, *tensor.shape[1:])
             tensor = cut.expand(-1, pt, *(-1,) * (cut.ndim - 2)).reshape(own[name].shape)
+        elif name == "positions" and still:
+            tensor = tensor[:, :, :1].expand_as(tensor)
         out[name] = tensor.contiguous()
+    check_weights(out, into)
+    return out
+
+
+def check_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raises CurationError where weights are not those of such a model."""
+    own = model.state_dict()
     wrong = sorted(
         name
-        for name in own.keys() | out.keys()
-        if name not in own or name not in out or own[name].shape != out[name].shape
+        for name in own.keys() | weights.keys()
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
     )
     if wrong:
         raise CurationError(f"weights of another model: {wrong[0]} differs, and {len(wrong) - 1} more")
-    return out

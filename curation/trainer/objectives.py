@@ -5,6 +5,7 @@ Everywhere t is in [0, 1]: 0 is data, 1 is noise, whichever the objective.
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import torch
@@ -84,6 +85,12 @@ def alphas_cumprod(schedule: Literal["linear", "cosine"]) -> Tensor:
     return torch.cumprod(1 - betas, dim=0)
 
 
+@lru_cache
+def _alphas_on(schedule: Literal["linear", "cosine"], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # kept from one call to the next, and so for training as well
+        return alphas_cumprod(schedule).to(device)
+
+
 @dataclass(frozen=True)
 class Ddpm:
     """Noise (eps) or velocity (v, Salimans and Ho 2022, arXiv 2202.00512) prediction over 1000 discrete steps.
@@ -100,7 +107,7 @@ class Ddpm:
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         """Cumulative alphas at t, float64 [B]."""
-        return alphas_cumprod(self.schedule).to(t.device)[(t.double() * STEPS).round().long().clamp(0, STEPS - 1)]
+        return _alphas_on(self.schedule, t.device)[(t.double() * STEPS).round().long().clamp(0, STEPS - 1)]
 
     def _scales(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         bar = self.alpha_bar(t)

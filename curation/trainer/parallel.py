@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -94,16 +94,11 @@ def put(full: Tensor, like: Tensor) -> None:
             like.copy_(full)
 
 
-def gathered(values: Tensor) -> Tensor:
-    """[n, k] of every worker -> all of them, in the order of ranks; n may differ by one."""
-    world = rank_and_world()[1]
-    if world == 1:
+def gathered(values: Tensor, counts: Sequence[int]) -> Tensor:
+    """[n, k] of every worker -> all of them, in the order of ranks; `counts` are everyone's n."""
+    if len(counts) == 1:
         return values
-    size = torch.tensor([len(values)], device=values.device)
-    sizes = [torch.zeros_like(size) for _ in range(world)]
-    dist.all_gather(sizes, size)
-    most = int(max(sizes))
-    padded = torch.cat([values, values.new_zeros(most - len(values), *values.shape[1:])])
-    parts = [torch.zeros_like(padded) for _ in range(world)]
+    padded = torch.cat([values, values.new_zeros(max(counts) - len(values), *values.shape[1:])])
+    parts = [torch.zeros_like(padded) for _ in counts]
     dist.all_gather(parts, padded)
-    return torch.cat([part[: int(n)] for part, n in zip(parts, sizes, strict=True)])
+    return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from curation.errors import CurationError, UsageError
 from curation.models import describe, open_model
+from curation.shards.dataset import padded
 from curation.trainer import checkpoint
 from curation.trainer.checkpoint import Checkpoint, Tensors
 from curation.trainer.config import TrainConfig
+from curation.trainer.model import check_weights
 from curation.trainer.samplers import Method, guided, sample
 
 Frames = NDArray[np.uint8]
@@ -31,7 +33,7 @@ class Settings:
     shift          of a flow's timesteps, 1: even
     negative       prompt to lead away from, instead of the empty caption
     bucket         `TxHxW` in frames and pixels; None: the one with most samples
-    batch          samples at once; changes no sample's seed
+    batch          samples at once; changes no sample's noise, but the last bits of its matrix products
     """
 
     steps: int = 30
@@ -54,10 +56,8 @@ class Painter:
         self.state, self.config = state, TrainConfig.model_validate(state["config"])
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = self.config.make_model(state["vae"]["channels"], state["text"]["dimensions"])
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise CurationError(f"the weights are not of {self.config.model}: {str(error).splitlines()[-1]}") from error
+        check_weights(weights, model)
+        model.load_state_dict(weights)
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.objective = self.config.make_objective()
         null = state["null_text"]
@@ -127,7 +127,7 @@ class Painter:
         shape: tuple[int, ...],
         s: Settings,
     ) -> Tensor:
-        told, untold = self._padded(texts), self._padded([negative] * len(texts))
+        told, untold = ([part.to(self.device) for part in padded(of)] for of in (texts, [negative] * len(texts)))
         streams = [np.random.default_rng([*seed, 4]) for seed in seeds]
 
         def noise(_: int = 0) -> Tensor:
@@ -143,12 +143,6 @@ class Painter:
         denoise = guided(predict, self.objective, s.guidance, s.rescale)
         return sample(denoise, self.objective, noise(), s.steps, method, noise, s.shift).cpu()
 
-    def _padded(self, texts: list[Tensor]) -> tuple[Tensor, Tensor]:
-        padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
-        lengths = torch.tensor([len(text) for text in texts])
-        mask = torch.arange(padded.shape[1])[None] < lengths[:, None]
-        return padded.to(self.device), mask.to(self.device)
-
     @torch.inference_mode()
     def decode(self, latents: Tensor, batch: int = 16) -> Frames:
         """Raw latents [N, C, T, h, w] -> RGB, uint8 [N, frames, H, W, 3]."""
@@ -162,7 +156,8 @@ class Painter:
 
     def paint(self, prompts: Sequence[str], seed: int, settings: Settings) -> Frames:
         """RGB, uint8 [N, frames, H, W, 3]: the i-th prompt with the seed (seed, i)."""
-        return self.decode(self.latents(prompts, [(seed, i) for i in range(len(prompts))], settings))
+        latents = self.latents(prompts, [(seed, i) for i in range(len(prompts))], settings)
+        return self.decode(latents, min(16, settings.batch))
 
 
 @dataclass(frozen=True)
@@ -188,6 +183,8 @@ def paint(request: Request, settings: Settings) -> Path:
     if request.n < 1:
         raise UsageError(f"--n {request.n}: say 1 or more")
     painter = Painter.of(checkpoint.find(request.model or newest()), request.ema)
+    if painter.device.type == "cpu":  # the same picture to the bit, whatever --n
+        settings = replace(settings, batch=1)
     frames = painter.paint([request.prompt] * request.n, request.seed, settings)
     check_pictures(frames, request.limit)
     return save(frames, Path(request.out), request.fps)

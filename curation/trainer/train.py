@@ -99,9 +99,12 @@ def head(config: TrainConfig, shards: Shards, out: Store) -> list[str]:
 
     from curation.trainer.data import Batches
 
+    shards.check_files()
     batches, saved = Batches(shards, config, 0, config.workers), checkpoint.latest(out)
     if saved:
         refuse_other(saved, config, shards.index)
+    elif config.init:
+        first_weights(config, shards.index)
     with torch.device("meta"):
         model = config.make_model(shards.index["vae"]["channels"], shards.index["text"]["dimensions"])
     count = sum(p.numel() for p in model.parameters())
@@ -109,12 +112,16 @@ def head(config: TrainConfig, shards: Shards, out: Store) -> list[str]:
     workers = f", {config.workers} workers" if config.workers > 1 else ""
     lines = [f"model   {config.model}, {size} parameters, {config.objective}, {config.precision}{workers}"]
     lines += [f"data    {line}" for line in batches.report()]
+    if config.init and not saved:
+        lines += [f"init    {line}" for line in origin(checkpoint.find(config.init), config.init, shards.index)]
     if saved:
         lines.append(f"train   continues at step {saved.step:,} of {config.steps:,}")
         before, now = saved.state["config"], config.model_dump(mode="json")
         changed = [key for key in now if before.get(key) != now[key]]
         if changed:
             lines.append(f"train   changed since the checkpoint: {', '.join(changed)}")
+        if saved.state["buckets"] != {bucket.name: bucket.samples for bucket in batches.schedule.buckets}:
+            lines.append("train   the shards are others than at the checkpoint: epochs begin anew over these")
     return lines
 
 
@@ -160,7 +167,7 @@ def refuse_other(saved: checkpoint.Checkpoint, config: TrainConfig, index: dict[
 
 def first_weights(config: TrainConfig, index: dict[str, Any]) -> dict[str, Any]:
     """EMA weights of `train.init`, inflated where an image model becomes one of video. Raises CurationError."""
-    from curation.trainer.model import DiT, inflate
+    from curation.trainer.model import DiT, check_weights, inflate
 
     assert config.init
     saved = checkpoint.find(config.init)
@@ -168,6 +175,24 @@ def first_weights(config: TrainConfig, index: dict[str, Any]) -> dict[str, Any]:
         raise CurationError(f"{config.init} reads captions through {saved.state['text']['id']}, these shards do not")
     model = config.make_model(index["vae"]["channels"], index["text"]["dimensions"])
     weights = saved.tensors("ema")
-    if not isinstance(model, DiT):
-        return weights
-    return inflate(weights, model)
+    try:
+        if isinstance(model, DiT):
+            return inflate(weights, model, still=_still(saved))
+        check_weights(weights, model)
+    except CurationError as error:
+        raise CurationError(f"train.init {config.init} does not fit {config.model}: {error}") from error
+    return weights
+
+
+def origin(saved: checkpoint.Checkpoint, init: str, index: dict[str, Any]) -> list[str]:
+    """Sentences: what a training begins with, and whether its latents were of another kind."""
+    kind = "images" if _still(saved) else "clips"
+    lines = [f"EMA weights of {init}, step {saved.step:,}, trained on {kind}"]
+    before, now = saved.state["vae"], index["vae"]
+    if before["sha256"] != now["sha256"]:
+        lines.append(f"caution: they know latents of the VAE {before['id']}, these shards are of {now['id']}")
+    return lines
+
+
+def _still(saved: checkpoint.Checkpoint) -> bool:
+    return all(name.startswith("1x") for name in saved.state["buckets"])

@@ -16,9 +16,9 @@ VAE = "c0ffee" + "0" * 58
 
 
 def samples(count: int, seed: int = 0, bucket: str = "1x32x48", logvar: str = "constant") -> list[Sample]:
-    """Samples of unit-scale latents [4, 1, h, w] with 0, 1, 2 ... captions in turn."""
+    """Samples of unit-scale latents [4, T, h, w] with 0, 1, 2 ... captions in turn; each frame is a latent's."""
     rng = np.random.default_rng(seed)
-    _, height, width = (int(side) for side in bucket.split("x"))
+    frames, height, width = (int(side) for side in bucket.split("x"))
 
     def halfs(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(np.float16)
@@ -27,19 +27,19 @@ def samples(count: int, seed: int = 0, bucket: str = "1x32x48", logvar: str = "c
     for i in range(count):
         spread = {
             "constant": np.full((4, 1, 1, 1), -6, np.float16),
-            "full": halfs(4, 1, height // 8, width // 8) - 6,
+            "full": halfs(4, frames, height // 8, width // 8) - 6,
             "none": None,
         }[logvar]
         captions = [f'caption {k} of {i}: \u00e9\u4e2d\U0001f600 "quoted"' for k in range(i % 3)]
         texts = [halfs(3 + k, 8) for k in range(len(captions))]
         meta = {
             "bucket": bucket,
-            "media": "image",
+            "media": "image" if frames == 1 else "video",
             "captions": captions,
             "caption_sources": ["source"] * len(captions),
         }
         identity = hashlib.md5(f"{seed} {i}".encode()).hexdigest()
-        mean = halfs(4, 1, height // 8, width // 8)
+        mean = halfs(4, frames, height // 8, width // 8)
         made.append(Sample(identity, mean, spread, texts, meta | {"scores": {"aesthetic": i / 8}}))
     return made
 
