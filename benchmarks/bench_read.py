@@ -107,7 +107,7 @@ def theirs_undecoded(tar: Path) -> int:
 
 def _whole(sample: Sample) -> int:
     assert sample.logvar is not None
-    return sum(_touched(array) for array in (sample.mean, sample.logvar, *sample.texts))
+    return sum(_touched(array) for array in (sample.latents, sample.logvar, *sample.texts))
 
 
 def _touched(array: np.ndarray[Any, np.dtype[np.float16]]) -> int:

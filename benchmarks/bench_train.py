@@ -117,7 +117,7 @@ def in_training_order(batches: Batches) -> Iterator[Pair]:
         for number in batches.schedule[step].numbers:
             sample = batches.shards[int(number)]
             assert sample.logvar is not None
-            yield sample.mean, sample.logvar
+            yield sample.latents, sample.logvar
 
 
 def stacked(pairs: Iterator[Pair]) -> Iterator[Stacks]:

@@ -81,7 +81,7 @@ def test_ddim(ours: str, theirs: str, prediction: str, steps: int) -> None:
     x = X
     for k in scheduler.timesteps:
         x = scheduler.step(field(x, float(k) / 1000), k, x).prev_sample
-    assert torch.allclose(sample(predictor(objective), objective, X, steps, "ddim"), x, atol=1e-3, rtol=1e-3)  # type: ignore[arg-type]
+    assert torch.allclose(sample(predictor(objective), objective, X, steps, "ddim"), x, atol=1e-6, rtol=3e-5)  # type: ignore[arg-type]
 
 
 def test_ddpm_adds_the_posteriors_noise() -> None:
@@ -120,17 +120,24 @@ def test_flow_euler(steps: int, shift: float) -> None:
 
 
 @pytest.mark.parametrize("steps", [20, 50])
-def test_dpm_solver(steps: int) -> None:
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+@pytest.mark.parametrize(("ours", "theirs"), SCHEDULES)
+def test_dpm_solver(ours: str, theirs: str, prediction: str, steps: int) -> None:
+    """2M, midpoint, first order at the last step, whose sigma is 0."""
     scheduler = DPMSolverMultistepScheduler(
-        timestep_spacing="trailing", lower_order_final=True, final_sigmas_type="zero"
+        beta_schedule=theirs,
+        prediction_type={"eps": "epsilon", "v": "v_prediction"}[prediction],
+        timestep_spacing="trailing",
+        lower_order_final=True,
+        final_sigmas_type="zero",
     )
     scheduler.set_timesteps(steps)
-    objective = Ddpm()
+    objective = Ddpm(ours, prediction)  # type: ignore[arg-type]
     x = X
     for k in scheduler.timesteps:
         x = scheduler.step(field(x, float(k) / 1000), k, x).prev_sample.double()
-    ours = sample(predictor(objective), objective, X, steps, "dpm++")  # type: ignore[arg-type]
-    assert torch.allclose(ours, x, atol=2e-3, rtol=2e-3)
+    found = sample(predictor(objective), objective, X, steps, "dpm++")  # type: ignore[arg-type]
+    assert torch.allclose(found, x, atol=1e-5, rtol=3e-5)
 
 
 @pytest.mark.parametrize("method", ["ddpm", "ddim", "euler", "dpm++"])
