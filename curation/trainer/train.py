@@ -66,7 +66,7 @@ def job_of(source: str, out: str | None, overrides: Sequence[str]) -> Job:
                 raise UsageError(f"--set {override}: say train.KEY=VALUE")
             data[key.removeprefix("train.")] = yamlfile.parse_value(value)
         name = "--set"
-        shards, out = place.root, out or f"{parent(place.root)}/train"
+        shards, out = place.root, out or Store(parent(place.root)).child("train").root
     else:
         loaded = load(source, overrides)
         run = f"runs/{loaded.manifest.name}"
