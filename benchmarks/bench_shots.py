@@ -38,9 +38,12 @@ def matched(found: Sequence[int], truth: Sequence[int]) -> int:
     return hits
 
 
-def hard_cuts(reader: VideoReader, path: Path, method: str) -> list[int]:
-    found = reader.scan(str(path), method, None, vars(ClipRules()))
-    return [start for start, end, *_ in found["cuts"] if start == end]
+def hard_cuts(reader: VideoReader, corpus: Path, row: dict[str, Any], method: str) -> list[int]:
+    """Counted in frames of the stream that the truth speaks of: a file may hold several, at other rates."""
+    found = reader.scan(str(corpus / row["file"]), method, None, vars(ClipRules()))
+    hard = [(start, start_s) for start, end, start_s, _ in found["cuts"] if start == end]
+    same = found["probe"]["frames"] == row["probe"]["frames"]
+    return [start if same else round(start_s * row["probe"]["fps"]) for start, start_s in hard]
 
 
 def accuracy(corpus: Path, reader: VideoReader, rows: Sequence[dict[str, Any]], method: str) -> Row:
@@ -49,7 +52,7 @@ def accuracy(corpus: Path, reader: VideoReader, rows: Sequence[dict[str, Any]], 
         skipped = row["shots"].get("gradual", []) + row["shots"].get("ignore", [])
         cuts, truth = (
             [cut for cut in side if not any(a <= cut <= b for a, b in skipped)]
-            for side in (hard_cuts(reader, corpus / row["file"], method), row["shots"]["cuts"])
+            for side in (hard_cuts(reader, corpus, row, method), row["shots"]["cuts"])
         )
         hits, found, true = hits + matched(cuts, truth), found + len(cuts), true + len(truth)
     f1 = 2 * hits / (found + true)
@@ -66,11 +69,12 @@ def program(path: Path, command: str) -> None:
 
 def throughput(reader: VideoReader, path: Path, method: str, start_s: float) -> Row:
     """Frames/s of both in turn; `start_s` is what their program takes for a video of a few frames."""
-    frames = reader.scan(str(path), method, None, vars(ClipRules()))["probe"]["frames"]
-    pairs = [
-        (seconds(lambda: hard_cuts(reader, path, method)), seconds(lambda: program(path, THEIRS[method])))
-        for _ in range(ROUNDS)
-    ]
+
+    def scan() -> dict[str, Any]:
+        return reader.scan(str(path), method, None, vars(ClipRules()))
+
+    frames = scan()["probe"]["frames"]
+    pairs = [(seconds(scan), seconds(lambda: program(path, THEIRS[method]))) for _ in range(ROUNDS)]
     ours, theirs = (frames / float(np.median(side)) for side in zip(*pairs, strict=True))
     ratio = float(np.median([b / a for a, b in pairs]))
     bare = float(np.median([(b - start_s) / a for a, b in pairs]))

@@ -61,7 +61,7 @@ def test_f1_on_real_videos(shared_corpus: Path) -> None:
     for row in map(json.loads, (shared_corpus / "videos.jsonl").open()):
         if "nasa" in row["file"] or "testvideo" in row["file"]:
             skipped = row["shots"]["gradual"] + row["shots"]["ignore"]
-            cuts = hard_cuts(reader, shared_corpus / row["file"], "transnetv2")
+            cuts = hard_cuts(reader, shared_corpus, row, "transnetv2")
             kept = [c for c in cuts if not any(a <= c <= b for a, b in skipped)]
             hits, total = hits + matched(kept, row["shots"]["cuts"]), total + len(kept) + len(row["shots"]["cuts"])
     reader.close()
