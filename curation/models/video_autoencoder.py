@@ -55,7 +55,7 @@ class VideoAutoencoder(nn.Module):
     temporal_factor = 4
 
     def __init__(
-        self, channels: int = 16, encoder: tuple[int, int] = (96, 3), decoder: tuple[int, int] = (192, 6)
+        self, channels: int = 16, encoder: tuple[int, int] = (96, 3), decoder: tuple[int, int] = (160, 5)
     ) -> None:
         super().__init__()
         self.channels, self.shape = channels, {"channels": channels, "encoder": list(encoder), "decoder": list(decoder)}
