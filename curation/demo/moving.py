@@ -16,8 +16,10 @@ from PIL import Image
 from curation.demo.drawing import COLORS, SHAPES, Thing, background, draw
 from curation.trainer.pictures import mp4
 
-CLIPS, STILLS = 960, 480
+CLIPS, STILLS = 720, 240
 FRAMES, FPS = 9, 12
+SIZE, WAY = 24.0, 16.0
+PLACES = (16, 24, 32, 40, 48)
 WAYS = {"right": (1, 0), "left": (-1, 0), "up": (0, -1), "down": (0, 1)}
 
 
@@ -47,12 +49,14 @@ THINGS = [Motion(*parts, None) for parts in product(COLORS, SHAPES)]
 
 
 def clip(motion: Motion, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """RGB uint8 [9, 64, 64, 3]: 12 to 18 px at an even pace, never out of the picture; a still is one frame."""
-    behind, size = background(rng), float(rng.uniform(24, 30))
-    (dx, dy), way = WAYS.get(motion.way or "", (0, 0)), rng.uniform(12, 18)
-    x, y = rng.uniform(26, 38, 2) + rng.uniform(-8, 8, 2) * (dx == 0, dy == 0)
-    places = np.linspace(-way / 2, way / 2, FRAMES) if motion.way else [0.0]
-    things = (Thing(motion.shape, motion.color, x + dx * at, y + dy * at, size) for at in places)
+    """RGB uint8 [9, 64, 64, 3]: 16 px at an even pace, never out of the picture; a still is one frame.
+
+    Places are multiples of 8 px, the autoencoder's patches: a small model learns them in minutes.
+    """
+    behind, (dx, dy) = background(rng), WAYS.get(motion.way or "", (0, 0))
+    x, y = (float(rng.choice(PLACES[1:-1] if moves else PLACES)) for moves in (dx, dy))
+    steps = np.linspace(-WAY / 2, WAY / 2, FRAMES) if motion.way else [0.0]
+    things = (Thing(motion.shape, motion.color, x + dx * step, y + dy * step, SIZE) for step in steps)
     return np.stack([draw(behind, [thing]) for thing in things])
 
 

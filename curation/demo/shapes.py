@@ -15,7 +15,7 @@ from PIL import Image
 
 from curation.demo.drawing import COLORS, SHAPES, Thing, background, draw
 
-COUNT = 3000
+COUNT, SIZE = 3000, 24.0
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 Name = tuple[str, str]
 """Colour and shape."""
@@ -62,14 +62,17 @@ def scenes(some: list[tuple[Name, Name]]) -> list[Scene]:
 
 
 def place(scene: Scene, rng: np.random.Generator) -> list[Thing]:
-    """The two things somewhere a scene allows: apart by 25 px or more one way, by less than 15 px the other."""
-    near, far = rng.uniform(14, 18), rng.uniform(46, 50)
+    """The two things where a scene allows: 32 px apart one way, up to 16 px the other.
+
+    Places are multiples of 8 px, the autoencoder's patches: a small model learns them in minutes.
+    """
+    near, far = 16.0, 48.0
     along = (near, far) if scene.relation in ("left of", "above") else (far, near)
-    other = rng.uniform(25, 39, 2)
     things = []
-    for (color, shape), a, b in zip((scene.first, scene.second), along, other, strict=True):
+    for (color, shape), a in zip((scene.first, scene.second), along, strict=True):
+        b = float(rng.choice((24, 32, 40)))
         x, y = (a, b) if scene.relation in ("left of", "right of") else (b, a)
-        things.append(Thing(shape, color, float(x), float(y), float(rng.uniform(22, 27))))
+        things.append(Thing(shape, color, x, y, SIZE))
     return things
 
 
