@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 from helpers.videos import number_in, numbered, write_video
 from skimage import data
 
@@ -96,3 +97,17 @@ def test_a_clip_is_no_darker_than_the_same_pictures(tmp_path: Path, reader: Vide
     (tmp_path / "a.mp4").write_bytes(mp4(pixels, 25, MediaSection(crf=1.0, preset="veryfast")))
     made = reader.cut(str(tmp_path / "a.mp4"), (0.0, 0.36), 25, 9, Recipe(192, 128)).rgb
     assert np.abs((made.astype(float) - pixels).mean((0, 1, 2))).max() < 0.25
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(720, Colorspace.ITU709), (480, Colorspace.ITU601)])
+def test_a_video_that_does_not_say_its_colours_has_those_that_players_show(tmp_path, reader, height, matrix):
+    width, colour = height * 4 // 3, (20, 200, 60)
+    frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), colour, np.uint8), format="rgb24")
+    frame = frame.reformat(format="yuv420p", dst_colorspace=matrix)
+    frame.colorspace = 2  # unspecified
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        container.mux([packet for _ in range(3) for packet in stream.encode(frame)] + stream.encode())
+    shown = reader.cut(str(tmp_path / "a.mp4"), (0, 0.12), 25, 3, Recipe(64, 48)).rgb
+    assert np.abs(shown.astype(int) - colour).max() <= 3

@@ -25,7 +25,7 @@ from curation.video.mp4 import versions
 
 WORK = "_work/encode"
 DEAL = f"{WORK}/deal.parquet"
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raise it when the same record gives other bytes in a shard."""
 MEMBERS_AT_ONCE = 20_000
 """Records whose rows are held while job files are written: bounds memory, costs a pass over scores/ each."""
