@@ -49,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=2000, help="for (a) and (e)")
     parser.add_argument("--records", type=int, nargs=2, default=(1000, 10_000), help="for (d)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the table goes; it is written whole")
     parser.add_argument("--only", nargs="*", default=list("abcdefghijklmn"))
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="videos.jsonl and what it names, for (i) and (j)")
     parser.add_argument("--videos", type=int, default=1000, help="for (k)")
@@ -92,7 +93,7 @@ def main() -> None:
             texts.append(f"\n({letter}) `python benchmarks/{name}`\n\n```text\n{script(name)}\n```\n")
             console.print(texts[-1], markup=False, highlight=False)
     lines = [f"| {r.what} | {r.ours} | {r.other} | {r.ratio} | {r.target} | {r.note} |\n" for r in rows]
-    RESULTS.write_text(head + "".join(lines) + "".join(texts))
+    arguments.out.write_text(head + "".join(lines) + "".join(texts))
 
 
 if __name__ == "__main__":
