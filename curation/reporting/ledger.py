@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.markup import escape
 from rich.table import Table
 
 from curation.errors import CurationError
@@ -85,17 +86,17 @@ class Ledger:
 def funnel(ledger: Ledger, order: Sequence[str]) -> Table:
     """The funnel as a table: after each stage, how many records are left; `order` lists the stages' names."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True, overflow="ellipsis")
     table.add_column("records", justify="right")
     table.add_column("left", justify="right")
     left = ledger.records_in
     table.add_row("source", f"{ledger.records_in:,}", f"{left:,}")
     for reason, count in _in_order(ledger.quarantined, order):
         left -= count
-        table.add_row(f"  quarantined  {reason}", f"-{count:,}", f"{left:,}")
+        table.add_row(f"  quarantined  {escape(reason)}", f"-{count:,}", f"{left:,}")
     for reason, count in _in_order(ledger.dropped, order):
         left -= count
-        table.add_row(f"  dropped      {reason}", f"-{count:,}", f"{left:,}")
+        table.add_row(f"  dropped      {escape(reason)}", f"-{count:,}", f"{left:,}")
     table.add_row("[bold]kept[/bold]", "", f"[bold]{ledger.kept:,}[/bold]")
     return table
 
