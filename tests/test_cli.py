@@ -108,7 +108,7 @@ def test_readme_names_only_commands_and_targets_that_exist() -> None:
     commands = set(re.findall(r"`?curate ([a-z]+)", text))
     known = set(re.findall(r"^\s+(\w+)\s{2,}", curate("--help").stdout, re.M))
     assert commands <= known
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"^make (\w+)", text, re.M)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"^make ([\w-]+)", text, re.M)) <= targets
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / link).exists(), link

@@ -3,8 +3,9 @@ import pytest
 import torch
 from skimage import data
 
-from curation.models.efficientnet import EfficientNet, class_names, network_input, one_thread
+from curation.models.efficientnet import EfficientNet, class_names, network_input
 from curation.models.registry import describe, open_model
+from curation.models.threads import one_thread
 from curation.pixels import Pixels
 
 

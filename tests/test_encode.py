@@ -15,10 +15,10 @@ from PIL import Image
 from skimage import data
 
 from curation.encoding.jobs import member
-from curation.encoding.posterior import one_thread
 from curation.encoding.reconstruct import psnr_db
 from curation.errors import CurationError, NothingKept
 from curation.models import open_model, registry
+from curation.models.threads import one_thread
 from curation.models.torchvision_mend import mend
 from curation.reporting.ledger import Ledger
 from curation.run import run

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from curation.shards.reader import Shards
-from curation.trainer.sample import Frames, Painter
+from curation.trainer.pictures import Frames
+from curation.trainer.sample import Painter
 
 Checks = Mapping[str, bool]
 """Each part of a prompt, and whether a sample shows it."""

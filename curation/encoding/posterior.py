@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from curation.errors import CurationError
 from curation.manifest import EncodeSection
+from curation.models.threads import one_thread
 from curation.shards.sample import Halfs
 from curation.stage import sentence
 
@@ -72,16 +73,3 @@ def _spatially_constant(logvar: Any) -> Any:
     """[C, (t,) h, w], or [C, (1,) 1, 1] where that says the same."""
     corner = logvar.flatten(1)[:, 0].view(-1, *[1] * (logvar.ndim - 1))
     return corner if bool((logvar == corner).all()) else logvar
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Results must not depend on how many threads a worker happens to have."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

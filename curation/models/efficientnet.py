@@ -4,8 +4,7 @@ Tan & Le, https://arxiv.org/abs/1905.11946; the lite variants have no squeeze-an
 Similarity, embedding and tags look at the same forward pass: it is remembered in the picture.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +16,7 @@ from PIL import Image
 
 from curation.models.packaged import packaged_file, packaged_info
 from curation.models.registry import ModelInfo
+from curation.models.threads import one_thread
 from curation.pixels import Pixels
 
 WEIGHTS = (
@@ -121,14 +121,3 @@ def wordnet(kind: Literal["lemma", "definition"]) -> dict[str, str]:
     file = packaged_file("timm", f"timm/data/_info/imagenet_synset_to_{kind}.txt")
     lines = file.read_text(encoding="utf-8").splitlines()
     return dict(line.split("\t", 1) for line in lines if "\t" in line)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread inside, as it was outside: sums are cut the same way on every machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -13,6 +13,7 @@ from curation.models.captions import generated
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
 from curation.models.registry import ModelInfo
+from curation.models.threads import one_thread
 from curation.models.torchvision_mend import mend
 from curation.stage import Failure, sentence
 
@@ -98,8 +99,6 @@ class TransformersCaptioner:
 
     def _threads(self) -> AbstractContextManager[None]:
         """Sums on a CPU, and with them a word now and then, would depend on how many threads a worker has."""
-        from curation.models.efficientnet import one_thread
-
         return one_thread() if self.device == "cpu" else nullcontext()
 
 

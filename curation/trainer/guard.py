@@ -9,7 +9,7 @@ import numpy as np
 from curation.errors import CurationError, UsageError
 from curation.models import open_model
 from curation.pixels import Pixels
-from curation.trainer.sample import Frames
+from curation.trainer.pictures import Frames
 
 _CHILD = (
     r"child(?:ren)?|kids?|minors?|toddlers?|infants?|bab(?:y|ies)|teens?|teenagers?|preteens?|underage"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from curation.errors import CurationError, UsageError
-from curation.trainer.sample import Frames
 
+Frames = NDArray[np.uint8]
 GAP = 2
 
 

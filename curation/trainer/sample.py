@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from curation.errors import CurationError, UsageError
@@ -17,10 +16,10 @@ from curation.shards.dataset import padded
 from curation.trainer import checkpoint
 from curation.trainer.checkpoint import Checkpoint, Tensors
 from curation.trainer.config import TrainConfig
+from curation.trainer.guard import check_pictures, check_prompt
 from curation.trainer.model import check_weights
+from curation.trainer.pictures import Frames, save
 from curation.trainer.samplers import Method, guided, sample
-
-Frames = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -176,9 +175,6 @@ class Request:
 
 def paint(request: Request, settings: Settings) -> Path:
     """`curate sample`: n pictures or clips of one prompt as a grid; nothing is written where a check refuses."""
-    from curation.trainer.guard import check_pictures, check_prompt
-    from curation.trainer.pictures import save
-
     check_prompt(request.prompt)
     if request.n < 1:
         raise UsageError(f"--n {request.n}: say 1 or more")
