@@ -23,3 +23,4 @@ def test_reasons_are_text_whatever_they_say_and_take_one_line() -> None:
     hostile = "decode: [/bold] [red]" + "x" * 200
     lines = shown(Ledger(2, 2, 1, {}, {hostile: 1}))
     assert len(lines) == 4 and "[/bold] [red]xx" in lines[2] and "…" in lines[2]
+    assert lines[2].split()[-2:] == ["-1", "1"] and lines[0].split() == ["records", "left"]

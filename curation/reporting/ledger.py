@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from curation.errors import CurationError
 from curation.stores.storage import Store
@@ -86,19 +86,24 @@ class Ledger:
 def funnel(ledger: Ledger, order: Sequence[str]) -> Table:
     """The funnel as a table: after each stage, how many records are left; `order` lists the stages' names."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    table.add_column("", no_wrap=True, overflow="ellipsis")
+    table.add_column("")
     table.add_column("records", justify="right")
     table.add_column("left", justify="right")
     left = ledger.records_in
     table.add_row("source", f"{ledger.records_in:,}", f"{left:,}")
     for reason, count in _in_order(ledger.quarantined, order):
         left -= count
-        table.add_row(f"  quarantined  {escape(reason)}", f"-{count:,}", f"{left:,}")
+        table.add_row(_one_line(f"  quarantined  {reason}"), f"-{count:,}", f"{left:,}")
     for reason, count in _in_order(ledger.dropped, order):
         left -= count
-        table.add_row(f"  dropped      {escape(reason)}", f"-{count:,}", f"{left:,}")
+        table.add_row(_one_line(f"  dropped      {reason}"), f"-{count:,}", f"{left:,}")
     table.add_row("[bold]kept[/bold]", "", f"[bold]{ledger.kept:,}[/bold]")
     return table
+
+
+def _one_line(reason: str) -> Text:
+    """As it is, brackets and all, and cut where the table has no more room."""
+    return Text(reason, no_wrap=True, overflow="ellipsis")
 
 
 def _in_order(counts: Mapping[str, int], order: Sequence[str]) -> list[tuple[str, int]]:
