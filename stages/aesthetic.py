@@ -22,7 +22,7 @@ class Aesthetic(Stage):
     """
 
     name = "aesthetic"
-    version = 2
+    version = 3
     reads = ("pixels",)
     writes = {
         "aesthetic": Column(

@@ -34,6 +34,7 @@ class Motion(Stage):
     def load(self) -> None:
         import cv2
 
+        cv2.setNumThreads(1)
         self.flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
 
     def run(self, batch: Batch) -> Columns:

@@ -12,6 +12,7 @@ class Temporal(Stage):
     """Correlation of neighbouring frames, flicker of brightness, and how far the picture drifts over the clip."""
 
     name = "temporal"
+    version = 2
     reads = ("pixels",)
     writes = {
         "temporal_consistency": Column(
@@ -39,8 +40,8 @@ def _correlation(a: NDArray[np.uint8] | NDArray[np.float64], b: NDArray[np.uint8
     """Pearson's; 1 where both are constant and the same."""
     x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
     x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / scale if scale > 1e-9 else float(np.array_equal(a, b))
+    scale = float(np.sqrt((x * x).sum() * (y * y).sum()))  # by `@` it would wake all cores, in every worker
+    return float((x * y).sum()) / scale if scale > 1e-9 else float(np.array_equal(a, b))
 
 
 def _histogram(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -31,7 +31,14 @@ def _thumbnail(pixels: Pixels) -> NDArray[np.uint8]:
 
 def grey(pixels: Pixels) -> Floats:
     """Luma (ITU-R BT.601) of the thumbnail, 0-255: float32 [h, w]."""
-    return pixels.memo("grey", lambda p: thumbnail(p).astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))
+    return pixels.memo("grey", _grey)
+
+
+def _grey(pixels: Pixels) -> Floats:
+    """Summed by hand: a matrix product would wake all of a machine's cores for it, in every worker."""
+    red, green, blue = (thumbnail(pixels)[..., i].astype(np.float32) for i in range(3))
+    luma: Floats = red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
+    return luma
 
 
 def sharpness(pixels: Pixels) -> float:
