@@ -29,6 +29,13 @@ def _thumbnail(pixels: Pixels) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels.rgb).resize(size, Image.Resampling.BOX, reducing_gap=2.0))
 
 
+def _channels(pixels: Pixels) -> tuple[Floats, Floats, Floats]:
+    """Red, green and blue of the thumbnail, 0-255: float32 [h, w] each."""
+    values = thumbnail(pixels)
+    red, green, blue = (values[..., i].astype(np.float32) for i in range(3))
+    return red, green, blue
+
+
 def grey(pixels: Pixels) -> Floats:
     """Luma (ITU-R BT.601) of the thumbnail, 0-255: float32 [h, w]."""
     return pixels.memo("grey", _grey)
@@ -36,7 +43,7 @@ def grey(pixels: Pixels) -> Floats:
 
 def _grey(pixels: Pixels) -> Floats:
     """Summed by hand: a matrix product would wake all of a machine's cores for it, in every worker."""
-    red, green, blue = (thumbnail(pixels)[..., i].astype(np.float32) for i in range(3))
+    red, green, blue = _channels(pixels)
     luma: Floats = red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
     return luma
 
@@ -76,7 +83,7 @@ def colourfulness(pixels: Pixels) -> float:
 
 
 def _colourfulness(pixels: Pixels) -> float:
-    red, green, blue = (thumbnail(pixels)[..., i].astype(np.float32) for i in range(3))
+    red, green, blue = _channels(pixels)
     rg, yb = red - green, (red + green) / 2 - blue
     return float(math.hypot(rg.std(), yb.std()) + 0.3 * math.hypot(rg.mean(), yb.mean()))
 

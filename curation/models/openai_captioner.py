@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,12 +210,10 @@ def _message(error: urllib.error.HTTPError) -> str:
         text = error.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         text = ""
-    try:
+    with suppress(ValueError, AttributeError, RecursionError):  # not in OpenAI's form: then it is told as it came
         told = json.loads(text)
         told = told.get("error", told)
         text = str(told.get("message", told) if isinstance(told, dict) else told)
-    except (ValueError, AttributeError, RecursionError):
-        pass
     if key := os.environ.get(KEY):
         text = text.replace(key, "***")
     return (generated(text) or str(error.reason))[:200]

@@ -1,7 +1,7 @@
 """Frames of a clip for stages to look at. Clips of one video that are asked for in order are one pass over it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,12 +79,11 @@ def sample(path: str, start_s: float, end_s: float, count: int, longest: int, ma
     frames' `times`, and `phash_frames` (`curation.video.hashes`) up to the last frame decoded. Raises Refused.
     """
     span = start_s, end_s
-    try:
+    # told below, by one thread that begins at a key frame: what damage does must not depend on more
+    with suppress(Refused, OSError, av.error.FFmpegError):
         found = _take(*_reel.frames(path, start_s, max_pixels, engine), *span, count, longest, alive)
         if not _reel.corrupt:
             return found
-    except (Refused, OSError, av.error.FFmpegError):
-        pass  # told below, by one thread that begins at a key frame: what damage does must not depend on more
     _reel.close()
     with open_video(path, max_pixels, engine) as video:
         return _take(video, frames(video, start_s), *span, count, longest, alive)
