@@ -13,6 +13,7 @@ from curation import catalog
 from curation.media.sandbox import Limits
 from curation.record import Span
 from curation.stage import Stage, run_guarded
+from curation.threads import one_core
 from curation.video.reader import VideoReader
 
 STAGES = ("quality", "motion", "temporal", "phash")
@@ -48,11 +49,12 @@ def measure(path: Path, what: str) -> Row:
     spans = [Span(i * step, (i + 1) * step, i * CLIP_S, (i + 1) * CLIP_S) for i in range(CLIPS)]
     reader, ahead = VideoReader(Limits(seconds=120)), ThreadPoolExecutor(1)  # its thread starts the child process
     try:
-        scored(path, reader, ahead, spans, stages)
-        pairs = [
-            (seconds(lambda: scored(path, reader, ahead, spans, stages)), seconds(lambda: plain(path)))
-            for _ in range(ROUNDS)
-        ]
+        with one_core():
+            scored(path, reader, ahead, spans, stages)
+            pairs = [
+                (seconds(lambda: scored(path, reader, ahead, spans, stages)), seconds(lambda: plain(path)))
+                for _ in range(ROUNDS)
+            ]
     finally:
         reader.close()
         ahead.shutdown()

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.errors import CurationError, UsageError
+from curation.threads import one_core
 from curation.work import Pool, Worker, item, value_of
 
 WAVE = 2048
@@ -82,8 +83,8 @@ class _Actor:
     """What Ray holds in an actor: a pool's worker, made on first use."""
 
     def __init__(self, pool: Pool) -> None:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = "1"
+        self._core = contextlib.ExitStack()
+        self._core.enter_context(one_core())
         self.worker: Worker = pool.make()
 
     def __call__(self, block: pa.Table) -> pa.Table:

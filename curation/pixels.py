@@ -17,7 +17,7 @@ class Pixels:
     rgb    uint8 [H, W, 3]
     info   what the decoder learnt: see `curation.media.decode.Info` (format, mode, original size, frames, hashes)
     frames a clip's sampled frames in order, `rgb` being the middle one; empty for a picture
-    pairs  a clip's sampled frames and the frames right after them, small: uint8 [H, W, 3] two by two
+    pairs  luma of a clip's sampled frames and of the frames right after them, small: uint8 [H, W] two by two
     """
 
     rgb: NDArray[np.uint8]

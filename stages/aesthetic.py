@@ -22,7 +22,7 @@ class Aesthetic(Stage):
     """
 
     name = "aesthetic"
-    version = 3
+    version = 4
     reads = ("pixels",)
     writes = {
         "aesthetic": Column(

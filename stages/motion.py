@@ -20,7 +20,7 @@ class Motion(Stage):
     """Dense inverse search optical flow (Kroeger et al. 2016, OpenCV) from sampled frames to the ones after them."""
 
     name = "motion"
-    version = 2
+    version = 3
     reads = ("pixels",)
     writes = {
         "motion": Column(pa.float32(), "mean length of the flow, px a frame at 256 px width; null for pictures"),
@@ -34,7 +34,6 @@ class Motion(Stage):
     def load(self) -> None:
         import cv2
 
-        cv2.setNumThreads(1)
         self.flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
 
     def run(self, batch: Batch) -> Columns:
@@ -53,7 +52,9 @@ class Motion(Stage):
     def _flow(self, first: NDArray[np.uint8], after: NDArray[np.uint8]) -> Any:
         import cv2
 
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, after)]
-        if (scale := LEAST / min(grey[0].shape)) > 1:
-            grey = [cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) for frame in grey]
-        return self.flow.calc(grey[0], grey[1], None) * (256 / grey[0].shape[1])
+        if (scale := LEAST / min(first.shape)) > 1:
+            first, after = (
+                np.asarray(cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8)
+                for luma in (first, after)
+            )
+        return self.flow.calc(first, after, None) * (256 / first.shape[1])

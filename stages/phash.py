@@ -17,7 +17,7 @@ class PHash(Stage):
     """
 
     name = "phash"
-    version = 2
+    version = 3
     reads = ("pixels",)
     writes = {
         "phash": Column(

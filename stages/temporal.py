@@ -12,11 +12,12 @@ class Temporal(Stage):
     """Correlation of neighbouring frames, flicker of brightness, and how far the picture drifts over the clip."""
 
     name = "temporal"
-    version = 2
+    version = 3
     reads = ("pixels",)
     writes = {
         "temporal_consistency": Column(
-            pa.float32(), "mean correlation of a sampled frame with the next one, 1 the same; null for pictures"
+            pa.float32(),
+            "mean correlation of a sampled frame's luma with the next one's, 1 the same; null for pictures",
         ),
         "flicker": Column(pa.float32(), "mean change of brightness from a frame to the next, 0-1"),
         "drift": Column(pa.float32(), "1 - correlation of the colours of the first and the last sampled frame"),
@@ -40,7 +41,7 @@ def _correlation(a: NDArray[np.uint8] | NDArray[np.float64], b: NDArray[np.uint8
     """Pearson's; 1 where both are constant and the same."""
     x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
     x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x * x).sum() * (y * y).sum()))  # by `@` it would wake all cores, in every worker
+    scale = float(np.sqrt((x * x).sum() * (y * y).sum()))
     return float((x * y).sum()) / scale if scale > 1e-9 else float(np.array_equal(a, b))
 
 

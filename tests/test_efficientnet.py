@@ -5,8 +5,8 @@ from skimage import data
 
 from curation.models.efficientnet import EfficientNet, class_names, network_input
 from curation.models.registry import describe, open_model
-from curation.models.threads import one_thread
 from curation.pixels import Pixels
+from curation.threads import one_thread
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from curation.encoding.jobs import member
 from curation.encoding.reconstruct import psnr_db
 from curation.errors import CurationError, NothingKept
 from curation.models import open_model, registry
-from curation.models.threads import one_thread
 from curation.models.torchvision_mend import mend
 from curation.reporting.ledger import Ledger
 from curation.run import run
@@ -26,6 +25,7 @@ from curation.shards.containers import container_of, open_shard
 from curation.shards.reader import Shards
 from curation.shards.sample import Sample
 from curation.stores.storage import Store
+from curation.threads import one_thread
 
 SCORE = """\
 name: encode

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from curation.errors import CurationError
 from curation.manifest import EncodeSection
-from curation.models.threads import one_thread
 from curation.shards.sample import Halfs
 from curation.stage import sentence
+from curation.threads import one_thread
 
 Posterior = tuple[Halfs, Halfs | None]
 

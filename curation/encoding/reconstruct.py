@@ -16,11 +16,11 @@ from curation.encoding.encode import EncodeSettings, ShardEncoder, members_of
 from curation.encoding.jobs import WORK, ShardJob
 from curation.encoding.publish import report_of
 from curation.media.standardize import Standardized
-from curation.models.threads import one_thread
 from curation.plan import digest
 from curation.shards.containers import CONTAINERS, open_shard
 from curation.shards.sample import Sample
 from curation.stores.storage import Store
+from curation.threads import one_thread
 
 FOLDER = "reconstructions"
 MARK = f"{WORK}/facts/reconstructions.txt"

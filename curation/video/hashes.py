@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from curation.media.borders import common_box, content_box
 from curation.media.phash import SIDE, telling_hashes
 from curation.pixels import Pixels
-from curation.video.container import turn_of, values_of
+from curation.video.container import luma_of
 
 PER_SECOND = 4
 MOST = 1024
@@ -39,7 +39,7 @@ class FrameHashes:
         """`frame` is on show from where the one before it ended until `until_s`, seconds from the video's start."""
         until_s, luma = min(until_s, self._end_s) - 1e-6, None
         while self._start_s + len(self._thumbnails) / PER_SECOND < until_s and len(self._thumbnails) < MOST:
-            luma = _luma(frame) if luma is None else luma
+            luma = luma_of(frame, (THUMBNAIL, THUMBNAIL)) if luma is None else luma
             self._thumbnails.append(luma)
 
     def values(self) -> list[int | None]:
@@ -58,10 +58,3 @@ def _shrunk(lumas: Sequence[Luma]) -> NDArray[np.uint8]:
     """[N, 32, 32] by area."""
     small = [cv2.resize(luma, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for luma in lumas]
     return np.array(small, np.uint8).reshape(-1, SIDE, SIDE)
-
-
-def _luma(frame: Any) -> Luma:
-    """uint8 [128, 128], upright."""
-    luma = cv2.cvtColor(values_of(frame, THUMBNAIL, THUMBNAIL, "AREA"), cv2.COLOR_RGB2GRAY)
-    swapped, across, down = turn_of(frame)
-    return np.ascontiguousarray(np.asarray(luma.T if swapped else luma, np.uint8)[::down, ::across])

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -115,7 +116,7 @@ class VideoReader:
         header, body = self._ask({"video": "sample", "path": path, "count": SAMPLED, "longest": LONGEST} | place)
         arrays, at = [], 0
         for shape in header["shapes"]:
-            size = shape[0] * shape[1] * 3
+            size = math.prod(shape)
             arrays.append(np.frombuffer(body, np.uint8, size, at).reshape(shape))
             at += size
         facts = {"pixel_sha256": hashlib.sha256(body).hexdigest(), "phash_frames": header["phash_frames"]}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import av
 
 from curation.media.decode import Refused
-from curation.video.container import THREADS, Engine, Video, frames, open_video, rgb_of
+from curation.video.container import THREADS, Engine, Video, frames, luma_of, open_video, rgb_of
 from curation.video.hashes import FrameHashes
 
 NEAR_S = 5.0
@@ -75,8 +75,8 @@ def sample(path: str, start_s: float, end_s: float, count: int, longest: int, ma
            alive: Callable[[], None], engine: Engine = "pyav") -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
     """`count` frames spread over a clip, and with each its successor, small: (header, [frame, ..., pair, ...]).
 
-    Arrays uint8 [H, W, 3]; pairs are 256 px wide at most and come as first, next, first, next ... The header has the
-    frames' `times`, and `phash_frames` (`curation.video.hashes`) up to the last frame decoded. Raises Refused.
+    Frames are uint8 [H, W, 3]; pairs are luma [H, W], 256 px wide at most, first, next, first, next ... The header
+    has the frames' `times`, and `phash_frames` (`curation.video.hashes`) up to the last frame decoded. Raises Refused.
     """
     span = start_s, end_s
     # told below, by one thread that begins at a key frame: what damage does must not depend on more
@@ -106,7 +106,7 @@ def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, c
             if not at or at[-1] != previous[0]:
                 at.append(previous[0])
                 taken.append(rgb_of(previous[1], video.size, longest))
-                pairs += [rgb_of(previous[1], video.size, SMALL), rgb_of(frame, video.size, SMALL)]
+                pairs += [luma_of(shown, video.size, SMALL) for shown in (previous[1], frame)]
         if time >= end_s - 1e-6 or not wanted:
             break
         previous = (time, frame)
