@@ -203,7 +203,7 @@ def scanned(path: Path, **rules: float) -> dict[str, Any]:
 
 def read(path: Path, from_s: float = 0.0, engine: Any = "pyav") -> list[tuple[float, np.ndarray]]:
     with open_video(str(path), 10**8, engine) as opened:
-        return [(time, rgb_of(frame, opened.size)) for time, frame in frames(opened, from_s)]
+        return [(time, rgb_of(opened, frame)) for time, frame in frames(opened, from_s)]
 
 
 @pytest.mark.parametrize("name", SHOWN)

@@ -15,6 +15,7 @@ from curation.pixels import Pixels
 from curation.record import Span
 from curation.stage import Params, run_guarded
 from curation.video import hashes
+from curation.video.container import frames, open_video
 from curation.video.reader import VideoReader
 from stages.phash import PHash, phash
 
@@ -69,19 +70,15 @@ def test_what_tells_something() -> None:
     assert telling_hashes(np.stack(smaller)) == [hash_of(luma) for luma in smaller]
 
 
-def test_a_long_clip_is_hashed_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    import av
-
+def test_a_long_clip_is_hashed_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashes, "MOST", 100)
-    frame = av.VideoFrame.from_ndarray(data.coffee(), format="rgb24")
-    collected = hashes.FrameHashes(0, 10_000)
-    collected.show(frame, 5_000)
-    collected.show(frame, 10_000)
-    assert len(collected.values()) == 100 and len(set(collected.values())) == 1
-
-
-def test_a_clip_without_frames_has_no_hashes() -> None:
-    assert hashes.FrameHashes(0, 1).values() == []
+    with open_video(str(write_video(tmp_path / "a.mp4", [data.coffee()])), 10**6) as video:
+        _, frame = next(frames(video))
+        collected = hashes.FrameHashes(video, 0, 10_000)
+        collected.show(frame, 5_000)
+        collected.show(frame, 10_000)
+        assert len(collected.values()) == 100 and len(set(collected.values())) == 1
+        assert hashes.FrameHashes(video, 0, 1).values() == []
 
 
 def test_a_picture_has_no_frames() -> None:

@@ -1,5 +1,6 @@
 """The child that decodes needs no more for ten minutes than for twenty seconds; a worker holds a bounded batch."""
 
+import gc
 import tracemalloc
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,7 +18,9 @@ from curation.media.sandbox import Limits
 from curation.media.standardize import Recipe
 from curation.record import Span
 from curation.run import run
+from curation.video.cut import cut
 from curation.video.reader import VideoReader
+from curation.video.sampling import sample
 
 FEW_MB = 8
 """1, 2 and 5 were seen, of about 100 in all: a frame leaves its time and its part of the file's index, 180 bytes."""
@@ -72,6 +75,20 @@ def test_ten_minutes_take_the_memory_of_twenty_seconds(tmp_path: Path) -> None:
     long = list(looked_at(long_video(tmp_path / "long.mp4", 600), 600))
     for name, less, more in zip(("scan", "sample", "cut"), short, long, strict=True):
         assert more - less < FEW_MB, f"{name}: {less:.0f} MB for 20 s, {more:.0f} MB for 600 s"
+
+
+def test_a_frame_is_gone_when_it_was_used(tmp_path: Path) -> None:
+    """Without the garbage collector: a frame in a ring of references would stay, 3 MB of it at 1080p."""
+    path = str(write_video(tmp_path / "a.mp4", [numbered(i) for i in range(60)]))
+    gc.collect()
+    gc.disable()
+    try:
+        sample(path, 0.0, 1.2, 8, 640, 10**6, lambda: None)
+        cut(path, 1.2, 2.4, 25, 25, Recipe(64, 64), 10**6, lambda: None)
+        left = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left <= 5, "the first of each pass, whose turn is read, and those on show"
 
 
 def test_a_batch_is_bounded_by_its_pixels() -> None:

@@ -21,6 +21,8 @@ from curation.media.decode import Refused, check_size
 
 Rgb = NDArray[np.uint8]
 Engine = Literal["pyav", "decord"]
+Turn = tuple[bool, int, int]
+"""Whether width and height are swapped, then the steps (1 or -1) across and down."""
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,h264,hevc,m4v"
 STATES = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -49,6 +51,7 @@ class Video:
     rate: float
     decoder: Any
     engine: Engine
+    _turn: "tuple[int, Turn] | None" = None
 
     @cached_property
     def tick(self) -> tuple[int, int]:
@@ -62,6 +65,28 @@ class Video:
             return last + 1 / self.rate
         ticks, per_second = self.tick
         return frame.pts * ticks / per_second - self.start
+
+    def within(self, longest: int) -> tuple[int, int]:
+        """`size`, shrunk so that the longer side is at most `longest`."""
+        scale = min(1.0, longest / max(self.size))
+        width, height = (max(1, round(side * scale)) for side in self.size)
+        return width, height
+
+    def turn_of(self, frame: Any) -> Turn:
+        """How a frame is brought upright; read from it only where the angle is another than the last one's.
+
+        A frame whose side data was read is part of a ring of references: hundreds would wait for the garbage collector.
+        """
+        angle = int(frame.rotation)
+        if self._turn is None or self._turn[0] != angle:
+            self._turn = angle, turn_of(frame)
+        return self._turn[1]
+
+    def upright(self, values: Rgb, frame: Any) -> Rgb:
+        """What was made of a frame, [H, W] or [H, W, 3], brought upright."""
+        swapped, across, down = self.turn_of(frame)
+        values = values.swapaxes(0, 1) if swapped else values
+        return np.ascontiguousarray(values[::down, ::across])
 
 
 def open_container(path: str) -> Any:
@@ -209,45 +234,32 @@ def _scaler(*_of: int | str) -> VideoReformatter:
     return VideoReformatter()
 
 
-def rgb_of(frame: Any, size: tuple[int, int], longest: int | None = None) -> Rgb:
-    """Upright square-pixelled RGB [H, W, 3] from a frame of `size` (before its turn), its longer side at most
-    `longest`. Without a `longest` it is what a VAE sees, and is converted as exactly as swscale can."""
-    scale = min(1.0, longest / max(size)) if longest else 1.0
-    width, height = (max(1, round(side * scale)) for side in size)
-    rgb = values_of(frame, width, height, EXACT if longest is None else "AREA" if scale < 1 else "BICUBIC")
-    return _upright(rgb, frame)
+def rgb_of(video: Video, frame: Any, longest: int | None = None) -> Rgb:
+    """Upright square-pixelled RGB [H, W, 3] of a frame, its longer side at most `longest`. Without a `longest` it is
+    what a VAE sees, and is converted as exactly as swscale can."""
+    if longest is None:
+        return video.upright(values_of(frame, *video.size, EXACT), frame)
+    size = video.within(longest)
+    return video.upright(values_of(frame, *size, "AREA" if size != video.size else "BICUBIC"), frame)
 
 
-def luma_of(frame: Any, size: tuple[int, int], longest: int | None = None) -> Rgb:
-    """Upright luma [H, W], 0-255, of a frame at `size` (before its turn), or with its longer side at most `longest`."""
-    scale = min(1.0, longest / max(size)) if longest else 1.0
-    width, height = (max(1, round(side * scale)) for side in size)
+def luma_of(video: Video, frame: Any, size: tuple[int, int]) -> Rgb:
+    """Upright luma [H, W], 0-255, of a frame that is brought to `size` before its turn."""
     if any(part.is_alpha for part in frame.format.components):
-        luma = cv2.cvtColor(values_of(frame, width, height, "AREA"), cv2.COLOR_RGB2GRAY)
-        return _upright(np.asarray(luma, np.uint8), frame)
-    return _upright(_scaled(frame, width, height, "gray", "AREA"), frame)
+        rgb = values_of(frame, *size, "AREA")
+        return video.upright(np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8), frame)
+    return video.upright(_scaled(frame, *size, "gray", "AREA"), frame)
 
 
-def _upright(values: Rgb, frame: Any) -> Rgb:
-    swapped, across, down = turn_of(frame)
-    values = values.swapaxes(0, 1) if swapped else values
-    return np.ascontiguousarray(values[::down, ::across])
-
-
-def turn_of(frame: Any) -> tuple[bool, int, int]:
-    """How a frame is brought upright by its display matrix (ISO 14496-12, 6.2.2): whether width and height are
-    swapped, then the steps (1 or -1) across and down. Angles in between are taken for the nearest right one."""
+def turn_of(frame: Any) -> Turn:
+    """How a frame is brought upright by its display matrix (ISO 14496-12, 6.2.2). Angles in between are taken for the
+    nearest right one."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False, 1, 1
     a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, np.int32, 5))
     swapped = abs(b) + abs(c) > abs(a) + abs(d)
     return swapped, -1 if (c if swapped else a) < 0 else 1, -1 if (b if swapped else d) < 0 else 1
-
-
-def upright_size(frame: Any, size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height after the frame's turn."""
-    return size[::-1] if turn_of(frame)[0] else size
 
 
 def _words(error: Exception) -> str:

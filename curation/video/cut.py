@@ -44,7 +44,7 @@ def cut(path: str, start_s: float, end_s: float, fps: float, count: int, recipe:
     with open_video(path, max_pixels, engine) as video:
         for time, frame in at_constant_rate(video, start_s, end_s, fps, count):
             if time != last:
-                fitted = standardize(Image.fromarray(rgb_of(frame, video.size)), recipe, header["crop_ltrb"])
+                fitted = standardize(Image.fromarray(rgb_of(video, frame)), recipe, header["crop_ltrb"])
                 header = {"resized": fitted.resized, "crop_ltrb": fitted.crop_ltrb}
                 out[made], last = fitted.rgb, time
             else:

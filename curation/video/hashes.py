@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from curation.media.borders import common_box, content_box
 from curation.media.phash import SIDE, telling_hashes
 from curation.pixels import Pixels
-from curation.video.container import luma_of
+from curation.video.container import Video, luma_of
 
 PER_SECOND = 4
 MOST = 1024
@@ -31,7 +31,8 @@ Luma = NDArray[np.uint8]
 class FrameHashes:
     """Collects thumbnails of the frames on show at the grid's times."""
 
-    def __init__(self, start_s: float, end_s: float) -> None:
+    def __init__(self, video: Video, start_s: float, end_s: float) -> None:
+        self._video = video
         self._thumbnails: list[Luma] = []
         self._start_s, self._end_s = start_s, end_s
 
@@ -39,7 +40,7 @@ class FrameHashes:
         """`frame` is on show from where the one before it ended until `until_s`, seconds from the video's start."""
         until_s, luma = min(until_s, self._end_s) - 1e-6, None
         while self._start_s + len(self._thumbnails) / PER_SECOND < until_s and len(self._thumbnails) < MOST:
-            luma = luma_of(frame, (THUMBNAIL, THUMBNAIL)) if luma is None else luma
+            luma = luma_of(self._video, frame, (THUMBNAIL, THUMBNAIL)) if luma is None else luma
             self._thumbnails.append(luma)
 
     def values(self) -> list[int | None]:

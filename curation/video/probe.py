@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from curation.media.decode import Refused
-from curation.video.container import Video, open_container, upright_size
+from curation.video.container import Video, open_container
 
 HDR = (16, 18)
 """Transfer characteristics (ISO 23091-2) of PQ and HLG."""
@@ -28,7 +28,7 @@ class Seen:
 
     def add(self, frame: Any, video: Video) -> None:
         if not self.count:
-            self.size = upright_size(frame, video.size)
+            self.size = video.size[::-1] if video.turn_of(frame)[0] else video.size
             self.rotation = -int(frame.rotation) % 360
         self.count += 1
         self.corrupt += bool(frame.is_corrupt)

@@ -95,7 +95,7 @@ def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, c
     taken: list[Any] = []
     pairs: list[Any] = []
     at: list[float] = []
-    hashes = FrameHashes(start_s, end_s)
+    hashes, small = FrameHashes(video, start_s, end_s), video.within(SMALL)
     previous: Timed | None = None
     for time, frame in stream:
         if previous is not None:
@@ -105,15 +105,15 @@ def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, c
             wanted.pop(0)
             if not at or at[-1] != previous[0]:
                 at.append(previous[0])
-                taken.append(rgb_of(previous[1], video.size, longest))
-                pairs += [luma_of(shown, video.size, SMALL) for shown in (previous[1], frame)]
+                taken.append(rgb_of(video, previous[1], longest))
+                pairs += [luma_of(video, shown, small) for shown in (previous[1], frame)]
         if time >= end_s - 1e-6 or not wanted:
             break
         previous = (time, frame)
         alive()
     if wanted and previous is not None:
         at.append(previous[0])
-        taken.append(rgb_of(previous[1], video.size, longest))
+        taken.append(rgb_of(video, previous[1], longest))
         hashes.show(previous[1], end_s)
     if not taken:
         raise Refused(f"no frame can be decoded between {start_s:.2f} s and {end_s:.2f} s")
