@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list("abcdefghijklmn"))
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="videos.jsonl and what it names, for (i) and (j)")
     parser.add_argument("--videos", type=int, default=1000, help="for (k)")
-    parser.add_argument("--minutes", type=int, default=20, help="of the long video of (l)")
+    parser.add_argument("--minutes", type=int, default=120, help="of the long video of (l)")
     arguments = parser.parse_args()
     console, head, rows, texts = Console(), HEAD.format(machine=machine()), list[Row](), list[str]()
     with tempfile.TemporaryDirectory() as work:

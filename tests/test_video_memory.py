@@ -85,16 +85,16 @@ def test_a_frame_is_gone_when_it_was_used(tmp_path: Path) -> None:
     try:
         sample(path, 0.0, 1.2, 8, 640, 10**6, lambda: None)
         cut(path, 1.2, 2.4, 25, 25, Recipe(64, 64), 10**6, lambda: None)
-        left = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+        left = sum(type(thing) is av.VideoFrame and thing.width > 16 for thing in gc.get_objects())
     finally:
         gc.enable()
-    assert left <= 5, "the first of each pass, whose turn is read, and those on show"
+    assert left <= 3, "those on show"
 
 
 def test_a_batch_is_bounded_by_its_pixels() -> None:
     assert rows_at_once(Bucket(1, 256, 256), 8) == 8
     assert rows_at_once(Bucket(81, 480, 832), 8) == 1 and BATCH_PIXELS < 2 * 81 * 480 * 832
-    assert rows_at_once(Bucket(17, 256, 256), 100) == 57
+    assert rows_at_once(Bucket(17, 256, 256), 100) == 21
 
 
 def test_a_worker_holds_no_more_clips_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

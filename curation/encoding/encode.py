@@ -34,8 +34,8 @@ from curation.video.mp4 import media_file, versions
 from curation.video.reader import VideoReader, on_disk
 
 FETCHERS = 4
-BATCH_PIXELS = 64_000_000
-"""Of records that are decoded at once, as scoring has it: 192 MB of RGB; one clip may be more."""
+BATCH_PIXELS = 24_000_000
+"""Of records that are decoded at once, as scoring has it: 72 MB of RGB; one clip may be more."""
 CHANGED = "the file changed since it was scored: `curate run --retry` scores it again"
 
 

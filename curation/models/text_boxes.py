@@ -1,6 +1,5 @@
 """RapidOCR (PP-OCRv6 small, Apache-2.0): where text stands on a picture, and what it says."""
 
-import importlib.util
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -30,10 +29,7 @@ class RapidOcr:
 
     @staticmethod
     def describe(argument: str) -> ModelInfo:
-        info = packaged_info("embedded:rapidocr-ppocrv6-small", DETECTOR, RECOGNIZER)
-        if info.problem is None and importlib.util.find_spec("cv2") is None:
-            return ModelInfo(info.id, info.sha256, "the package opencv-python-headless is not installed")
-        return info
+        return packaged_info("embedded:rapidocr-ppocrv6-small", DETECTOR, RECOGNIZER)
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         from rapidocr import RapidOCR

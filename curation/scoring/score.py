@@ -27,8 +27,9 @@ from curation.video.reader import VideoReader, on_disk
 from curation.video.split import SPLITTERS, Found, rows_of, split_rows
 
 BATCH_ROWS = 32
-BATCH_PIXELS = 64_000_000
-"""A micro-batch ends at so many rows or decoded pixels: what bounds a worker's memory."""
+BATCH_STILLS, BATCH_PIXELS = 32, 24_000_000
+"""A micro-batch ends at so many rows, pictures to look at (a clip has several) or decoded pixels. That bounds a
+worker's memory, and the clips of a long video need little more than one."""
 DEATHS_OF_A_ROW = 2
 FETCHERS = 8
 
@@ -224,7 +225,8 @@ class ChunkScorer:
                     picture := self._decode(work, i, data)
                 ) is not None:
                     pixels[i] = picture
-                if sum(still.rgb.size for p in pixels.values() for still in p.stills) > 3 * BATCH_PIXELS:
+                stills = [still for picture in pixels.values() for still in picture.stills]
+                if len(stills) >= BATCH_STILLS or sum(still.rgb.size for still in stills) > 3 * BATCH_PIXELS:
                     yield part, pixels
                     part, pixels = [], {}
             if part:

@@ -32,6 +32,7 @@ UNTAGGED, HD = 2, 720
 it. FFmpeg alone would take BT.601, and green would be off by up to 25 levels."""
 THREADS = min(4, len(os.sched_getaffinity(0)))
 """That decode a video which is sound."""
+TINY = 16
 BACK_S = 0.5
 """Timestamps that go back so far are another recording's; a clip could not be found again by its times."""
 MAX_FRAMES = 4_000_000
@@ -73,13 +74,14 @@ class Video:
         return width, height
 
     def turn_of(self, frame: Any) -> Turn:
-        """How a frame is brought upright; read from it only where the angle is another than the last one's.
+        """How a frame is brought upright; read anew only where the angle is another than the last one's.
 
-        A frame whose side data was read is part of a ring of references: hundreds would wait for the garbage collector.
+        And from a tiny copy: a frame whose side data was read is part of a ring of references, and would wait for
+        the garbage collector with all its pixels.
         """
         angle = int(frame.rotation)
         if self._turn is None or self._turn[0] != angle:
-            self._turn = angle, turn_of(frame)
+            self._turn = angle, turn_of(frame.reformat(TINY, TINY, "gray"))
         return self._turn[1]
 
     def upright(self, values: Rgb, frame: Any) -> Rgb:

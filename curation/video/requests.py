@@ -17,10 +17,12 @@ def answer_video(
 ) -> tuple[dict[str, Any], bytes | memoryview]:
     """Header and body; `beat` is called about once a second while frames keep coming. Raises Refused."""
     from curation.video.cut import cut
-    from curation.video.sampling import sample
+    from curation.video.sampling import let_go, sample
     from curation.video.scan import scan
 
     alive, path, bound, engine = _Pulse(beat), request["path"], request["max_pixels"], request["engine"]
+    if request["video"] != "sample":
+        let_go()
     if request["video"] == "scan":
         rules = ClipRules(**request["rules"])
         given = request["given"]
