@@ -1,4 +1,4 @@
-"""(l) Peak memory of the child process for a 4 s video, and for one of two hours: scan, sample and cut a clip of 4 s."""
+"""(l) Peak memory of the child process for a video of 4 s and one of two hours: scan, sample and cut a clip of 4 s."""
 
 from pathlib import Path
 
