@@ -82,12 +82,13 @@ class ShardEncoder:
         """
         job = ShardJob(**item)
         rows = members_of(self.store, job)
+        keys = [self._keys(row) for row in rows]
         failures: list[dict[str, str]] = []
         report: dict[str, Any] = {"job": item, "failures": failures}
         container = CONTAINERS[self.settings.encode.shards.format]
         with tempfile.TemporaryDirectory() as folder:
             local, sums, footage = Path(folder) / f"shard{container.suffix}", ChannelSums(), Footage()
-            container.write(local, self._samples(rows, Bucket.named(job.bucket), failures, (sums, footage)))
+            container.write(local, self._samples(rows, keys, Bucket.named(job.bucket), failures, (sums, footage)))
             if not failures:
                 report["shard"] = {
                     "path": job.path(container.suffix),
@@ -95,7 +96,7 @@ class ShardEncoder:
                     "samples": len(rows),
                 } | file_facts(local)
                 report["sums"], report["footage"] = sums.as_json(), footage.as_json()
-                report["members"] = [{"id": row["id"], **asdict(self._keys(row))} for row in rows]
+                report["members"] = [{"id": row["id"], **asdict(each)} for row, each in zip(rows, keys, strict=True)]
                 self.store.put(job.staged(container.suffix), local)
         name = job.failed if failures else job.done
         self.store.write(name, json.dumps(report, sort_keys=True).encode())
@@ -136,15 +137,17 @@ class ShardEncoder:
     def _samples(
         self,
         rows: Sequence[dict[str, Any]],
+        keys: Sequence[Keys],
         bucket: Bucket,
         failures: list[dict[str, str]],
         accounts: Sequence[ChannelSums | Footage],
     ) -> Iterator[Sample]:
         """The samples in order; records without one are added to `failures`."""
         size = rows_at_once(bucket, self.settings.encode.batch)
-        for part in (rows[i : i + size] for i in range(0, len(rows), size)):
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
             # The shard is lost after a failure: the rest is only looked at, to find all failures at once.
-            made = self._checked(part) if failures else self._encode(part, bucket)
+            made = self._checked(part) if failures else self._encode(part, keys[start : start + size], bucket)
             for row, sample in zip(part, made, strict=True):
                 if isinstance(sample, str):
                     failures.append({"id": row["id"], "error": sample})
@@ -157,9 +160,8 @@ class ShardEncoder:
         pictures = self._fetchers.map(self.standardized, rows)
         return [picture if isinstance(picture, str) else None for picture in pictures]
 
-    def _encode(self, rows: Sequence[dict[str, Any]], bucket: Bucket) -> list[Sample | str]:
+    def _encode(self, rows: Sequence[dict[str, Any]], keys: Sequence[Keys], bucket: Bucket) -> list[Sample | str]:
         """One batch: a sample per row, or the sentence why there is none."""
-        keys = [self._keys(row) for row in rows]
         parts = [self._earlier.find(row, each) for row, each in zip(rows, keys, strict=True)]
         new = [i for i in range(len(rows)) if parts[i].lacks_pixels(keys[i])]
         found = self._fetchers.map(lambda i: self._see(rows[i], keys[i], parts[i]), new)

@@ -203,8 +203,9 @@ def _packets(video: Video) -> Iterator[Any]:
         raise Refused("a stream begins in the middle of it that its header does not have") from error
 
 
-SUBSAMPLED = "yuv420p"
-"""What nearly all videos are in: shrunk as it is and then turned into RGB, which is two to three times as fast."""
+SUBSAMPLED, LEAST = "yuv420p", 64
+"""What nearly all videos are in: shrunk as it is and then turned into RGB, which is two to three times as fast; not to
+less than 64 px, where nothing is gained and half the size is too little for colour."""
 EXACT = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 """swscale's faster ways make every picture about 1 of 255 darker, which a picture's own decoder does not."""
 
@@ -220,7 +221,7 @@ def values_of(frame: Any, width: int, height: int, interpolation: str | int) -> 
 
 def _scaled(frame: Any, width: int, height: int, kind: str, interpolation: str | int) -> Rgb:
     matrix = Colorspace.ITU709 if frame.colorspace == UNTAGGED and frame.height >= HD else None
-    if frame.format.name == SUBSAMPLED and (kind, interpolation) == ("rgb24", "AREA"):
+    if frame.format.name == SUBSAMPLED and (kind, interpolation) == ("rgb24", "AREA") and min(width, height) >= LEAST:
         scaler = _scaler(width, height, SUBSAMPLED, interpolation)
         colours = {"src_colorspace": matrix, "dst_colorspace": matrix}
         frame = scaler.reformat(frame, width, height, SUBSAMPLED, interpolation=interpolation, threads=1, **colours)
