@@ -217,9 +217,10 @@ class EncodeSection(Section):
 
 
 class EngineSection(Section):
-    """How the work is cut and guarded; none of it changes a byte but rows_per_chunk and video_decoder."""
+    """How the work is cut and guarded; none of it changes a byte but the size of chunks and video_decoder."""
 
-    rows_per_chunk: int = Field(64, gt=0)
+    rows_per_chunk: int = Field(64, gt=0, description="what a crash costs, and what one worker takes at once")
+    video_mb_per_chunk: float = Field(16.0, gt=0, description="a chunk ends earlier where its videos have so many MB")
     workers: int | None = Field(None, gt=0, description="score and encode workers; default from the CPUs")
     record_seconds: float = Field(
         30.0, gt=0, description="deadline for decoding one record; for a video, until it shows a sign of life"

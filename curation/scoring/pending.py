@@ -54,9 +54,9 @@ class Pending:
 
     def _chunks(self) -> Iterator[Chunk]:
         """All sources' chunks, numbered through."""
-        number = 0
+        number, engine = 0, self.plan.loaded.manifest.engine
         for source in self.sources:
-            for chunk in source.chunks(self.plan.loaded.manifest.engine.rows_per_chunk):
+            for chunk in source.chunks(engine.rows_per_chunk, int(engine.video_mb_per_chunk * 1e6)):
                 chunk = Chunk(number, chunk.kind, chunk.args, chunk.fingerprint, chunk.rows)
                 self.records += chunk.rows
                 self.files[number] = chunkfile.name(chunk, self.plan)

@@ -1,10 +1,14 @@
 """What a source is to the engine: chunks, made lazily, each giving the same rows wherever it is read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from curation.record import SourceRow
+
+T = TypeVar("T")
+VIDEO_BYTES = 16_000_000
+"""Of videos in a chunk, unless the manifest says otherwise: minutes of work, which are all that a crash costs."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Chunk:
 class Source(Protocol):
     """Opened from a manifest's `source:`; lives on the driver, holds nothing that grows with the records."""
 
-    def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
-        """The chunks in order, made as they are asked for."""
+    def chunks(self, rows_per_chunk: int, video_bytes: int = VIDEO_BYTES) -> Iterator[Chunk]:
+        """The chunks in order, made as they are asked for: of so many rows, or fewer where videos make it large."""
         ...
 
     def estimate(self) -> int | None:
@@ -40,3 +44,18 @@ class Reader(Protocol):
     """Gives a chunk's rows on a worker. Raises CurationError when the source itself is gone."""
 
     def __call__(self, args: dict[str, Any]) -> Iterator[SourceRow]: ...
+
+
+def portions(items: Iterable[T], video_size: Callable[[T], int], rows: int, video_bytes: int) -> Iterator[list[T]]:
+    """Items in order, `rows` at a time, or fewer: the videos among them have `video_bytes` at most, or it is one."""
+    portion: list[T] = []
+    total = 0
+    for item in items:
+        size = video_size(item)
+        if len(portion) == rows or (total and total + size > video_bytes):
+            yield portion
+            portion, total = [], 0
+        portion.append(item)
+        total += size
+    if portion:
+        yield portion

@@ -5,8 +5,7 @@ those of other kinds are no records. Symbolic links to folders or to the outside
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import xxhash
 
 from curation.errors import CurationError
 from curation.record import SourceRow
-from curation.sources.base import Chunk
+from curation.sources.base import VIDEO_BYTES, Chunk, portions
 from curation.sources.cells import RowError, clean
 from curation.sources.fetch import fetch
 from curation.sources.files import file_info
@@ -29,11 +28,16 @@ SIDECARS = ("txt", "json")
 
 @dataclass(frozen=True)
 class Found:
-    """A picture: its path from the root, the extensions of its sidecars, why it is refused."""
+    """A picture or video: its path from the root, the extensions of its sidecars, why it is refused, its bytes."""
 
     path: str
     sidecars: tuple[str, ...] = ()
     error: str | None = None
+    size: int | None = None
+
+    @property
+    def video_size(self) -> int:
+        return (self.size or 0) if media_kind(self.path) == "video" else 0
 
 
 @dataclass(frozen=True)
@@ -49,25 +53,26 @@ class Folder:
         if file_info(self.root).type != pafs.FileType.Directory:
             raise CurationError(f"source: folder: {self.root} is not a folder, or does not exist")
 
-    def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
-        files = walk(self.root)
-        number = 0
-        while portion := list(islice(files, rows_per_chunk)):
+    def chunks(self, rows_per_chunk: int, video_bytes: int = VIDEO_BYTES) -> Iterator[Chunk]:
+        sized = map(self._sized, walk(self.root))
+        parts = portions(sized, lambda found: found.video_size, rows_per_chunk, video_bytes)
+        for number, portion in enumerate(parts):
             listed = [[found.path, list(found.sidecars), found.error] for found in portion]
             args = {"root": self.root, "files": listed, "caption": self.caption, "key": self.key, "clips": self.clips}
             digest = xxhash.xxh3_128("\n".join(self._states(portion)).encode()).hexdigest()
             yield Chunk(number, "folder", args, fingerprint("folder", args, digest), len(portion))
-            number += 1
 
     def estimate(self) -> int | None:
         """None: counting would be a walk through all of it."""
         return None
 
+    def _sized(self, found: Found) -> Found:
+        return found if found.error else replace(found, size=file_info(resolve(self.root, found.path)).size)
+
     def _states(self, portion: list[Found]) -> Iterator[str]:
         """What changes when a picture or a sidecar does: sizes, and when a sidecar was written."""
         for found in portion:
-            info = file_info(resolve(self.root, found.path)) if not found.error else None
-            yield f"{found.path} {info.size if info else found.error}"
+            yield f"{found.path} {found.error or found.size}"
             for extension in found.sidecars:
                 sidecar = file_info(resolve(self.root, _beside(found.path, extension)))
                 yield f"{extension} {sidecar.size} {sidecar.mtime_ns}"

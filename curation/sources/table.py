@@ -3,28 +3,30 @@
 import difflib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import xxhash
 
-from curation.errors import UsageError
+from curation.errors import CurationError, UsageError
 from curation.manifest import SourceSection
 from curation.record import SourceRow
-from curation.sources.base import Chunk
+from curation.sources.base import VIDEO_BYTES, Chunk
 from curation.sources.cells import RowError
 from curation.sources.files import expand, file_info
 from curation.sources.lines import open_text, read_lines
 from curation.sources.parquet import open_parquet, parquet_chunks, read_parquet
 from curation.sources.rows import Columns
 from curation.sources.text import csv_rows, json_cells, read_text, text_chunks
-from curation.stores.location import name, parent, resolve
+from curation.stores.location import WEB, name, parent, resolve, scheme_of
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 SAMPLE_BYTES = 1 << 18
 SAMPLE_ROWS = 100
 SAMPLE_FILES = 8
+UNKNOWN_BYTES = 4_000_000
+"""Taken for a video behind a URL, or in a cell."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,22 @@ class Table:
     key: str | None
     clips: str | None = None
 
-    def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
-        number = 0
+    def chunks(self, rows_per_chunk: int, video_bytes: int = VIDEO_BYTES) -> Iterator[Chunk]:
+        first = next(self._parts(SAMPLE_ROWS), None)
+        rows = min(rows_per_chunk, _rows_of_videos(first, video_bytes)) if first else rows_per_chunk
+        for number, chunk in enumerate(self._parts(rows)):
+            yield replace(chunk, number=number)
+
+    def _parts(self, rows: int) -> Iterator[Chunk]:
         for table in expand(self.pattern):
             header = read_header(table)
             if format_of(name(table)) == "parquet":
-                parts = parquet_chunks(table, rows_per_chunk)
+                parts = parquet_chunks(table, rows)
             else:
-                parts = text_chunks(table, header, rows_per_chunk)
-            for place, digest, rows in parts:
+                parts = text_chunks(table, header, rows)
+            for place, digest, count in parts:
                 args = {"table": table, "place": place, "header": header, **self._columns()}
-                yield Chunk(number, "table", args, fingerprint("table", args, digest), rows)
-                number += 1
+                yield Chunk(0, "table", args, fingerprint("table", args, digest), count)
 
     def estimate(self) -> int | None:
         """Rows: exact for a few Parquet or small text files, else from the first files' first rows."""
@@ -88,6 +94,20 @@ def read_table(args: dict[str, Any]) -> Iterator[SourceRow]:
     if format_of(name(args["table"])) == "parquet":
         return read_parquet(args["place"], columns)
     return read_text(args["place"], columns, args["header"])
+
+
+def _rows_of_videos(chunk: Chunk, video_bytes: int) -> int:
+    """How many rows have so many bytes of videos, as the first rows of the first table say; the files are not read."""
+    found = [row for row in islice(read_table(chunk.args), SAMPLE_FILES) if row.media == "video" and not row.error]
+    sizes = [_size(row.uri) or UNKNOWN_BYTES for row in found]
+    return max(1, int(video_bytes * len(sizes) / sum(sizes))) if sizes else chunk.rows + SAMPLE_ROWS
+
+
+def _size(uri: str) -> int | None:
+    try:
+        return None if "#" in uri or scheme_of(uri) in WEB else file_info(uri).size
+    except CurationError:
+        return None
 
 
 def fingerprint(kind: str, args: dict[str, Any], digest: str) -> str:

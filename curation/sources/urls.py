@@ -12,7 +12,7 @@ from typing import Any
 from curation.errors import UsageError
 from curation.manifest import SourceSection
 from curation.record import SourceRow
-from curation.sources.base import Chunk
+from curation.sources.base import VIDEO_BYTES, Chunk
 from curation.sources.download import Download, Settings, complete
 from curation.sources.fetch import IN_RUN
 from curation.sources.files import expand
@@ -32,8 +32,8 @@ class Urls:
     work: Store
     settings: Settings
 
-    def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
-        for chunk in self.table.chunks(rows_per_chunk):
+    def chunks(self, rows_per_chunk: int, video_bytes: int = VIDEO_BYTES) -> Iterator[Chunk]:
+        for chunk in self.table.chunks(rows_per_chunk, video_bytes):
             args = {
                 "table": chunk.args,
                 "name": chunk.fingerprint,

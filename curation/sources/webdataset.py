@@ -8,15 +8,16 @@ are no records. A cut or damaged archive gives the rows before that place, and o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import xxhash
 
 from curation.errors import UsageError
 from curation.record import SourceRow
-from curation.sources.base import Chunk
+from curation.sources.base import VIDEO_BYTES, Chunk, portions
 from curation.sources.files import expand, file_info
-from curation.sources.samples import Fields, sample_row
+from curation.sources.samples import VIDEOS, Fields, sample_row
 from curation.sources.table import fingerprint
 from curation.sources.tar import Sample, open_archive, samples
 from curation.stores.location import name
@@ -41,10 +42,10 @@ class WebDataset:
             hint = "; unpack it first: samples are read by their place" if ".tar." in name(self.pattern) else ""
             raise UsageError(f"source: webdataset: {self.pattern} is not a .tar{hint}")
 
-    def chunks(self, rows_per_chunk: int) -> Iterator[Chunk]:
+    def chunks(self, rows_per_chunk: int, video_bytes: int = VIDEO_BYTES) -> Iterator[Chunk]:
         number = 0
         for tar in expand(self.pattern):
-            for found in _portions(tar, rows_per_chunk):
+            for found in portions(_marked(tar), _video_size, rows_per_chunk, video_bytes):
                 place = {
                     "offset": found[0].offset,
                     "end": found[-1].end,
@@ -60,28 +61,26 @@ class WebDataset:
         tars = list(expand(self.pattern))
         total = 0.0
         for tar in tars[:SAMPLE_FILES]:
-            found = next(_portions(tar, SAMPLE_ROWS), [])
+            found = list(islice(_marked(tar), SAMPLE_ROWS))
             size = file_info(tar).size or 0
             whole = len(found) < SAMPLE_ROWS
             total += len(found) if whole else len(found) * size / max(1, found[-1].end)
         return round(total * len(tars) / max(1, min(len(tars), SAMPLE_FILES)))
 
 
-def _portions(tar: str, rows: int) -> Iterator[list[Sample]]:
-    """An archive's samples, `rows` at a time, those that come back to an earlier key marked."""
+def _marked(tar: str) -> Iterator[Sample]:
+    """An archive's samples; those that come back to an earlier key are marked."""
     seen: set[int] = set()
-    portion: list[Sample] = []
     with open_archive(tar) as archive:
         for sample in samples(archive):
             mark = xxhash.xxh3_64_intdigest(sample.key.encode())
-            portion.append(sample.marked(again=sample.error is None and mark in seen))
+            yield sample.marked(again=sample.error is None and mark in seen)
             if len(seen) < MAX_KEYS:
                 seen.add(mark)
-            if len(portion) == rows:
-                yield portion
-                portion = []
-    if portion:
-        yield portion
+
+
+def _video_size(sample: Sample) -> int:
+    return sum(member.size for member in sample.members if member.extension in VIDEOS)
 
 
 def read_webdataset(args: dict[str, Any]) -> Iterator[SourceRow]:
