@@ -81,7 +81,7 @@ class Video:
         """
         angle = int(frame.rotation)
         if self._turn is None or self._turn[0] != angle:
-            self._turn = angle, turn_of(frame.reformat(TINY, TINY, "gray"))
+            self._turn = angle, turn_of(frame.reformat(TINY, TINY, "gray", threads=1))
         return self._turn[1]
 
     def upright(self, values: Rgb, frame: Any) -> Rgb:
