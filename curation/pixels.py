@@ -1,6 +1,7 @@
 """One decoded picture, and what several stages derive from it, computed once."""
 
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -61,6 +62,16 @@ class Pixels:
         if key not in self._memo:
             self._memo[key] = compute(self)
         return self._memo[key]  # type: ignore[no-any-return]
+
+
+def arrays_in(data: bytes | bytearray, shapes: Iterable[Sequence[int]]) -> list[NDArray[np.uint8]]:
+    """Arrays of these shapes that lie one behind another in `data`: views, not copies."""
+    arrays, at = [], 0
+    for shape in shapes:
+        size = math.prod(shape)
+        arrays.append(np.frombuffer(data, np.uint8, size, at).reshape(shape))
+        at += size
+    return arrays
 
 
 def over_stills(

@@ -53,6 +53,13 @@ def test_a_table_is_cut_by_what_its_first_videos_have(corpus: Path) -> None:
         assert next(source.chunks(64, 10_000)).rows == min(20, rows), name
 
 
+def test_a_table_of_pictures_is_cut_by_rows_alone(corpus: Path) -> None:
+    lines = [json.dumps({"file": "media/a.jpg"}) for _ in range(300)]
+    (corpus / "t.jsonl").write_text("\n".join(lines))
+    source = open_source(SourceSection(table="t.jsonl", media="file"), str(corpus), Store(str(corpus)))
+    assert [chunk.rows for chunk in source.chunks(256, 10_000)] == [256, 44]
+
+
 @given(st.lists(st.integers(0, 20)), st.integers(1, 6), st.integers(1, 30))
 def test_portions_hold_every_item_in_order_within_their_bounds(sizes: list[int], rows: int, limit: int) -> None:
     parts = list(portions(sizes, lambda size: size, rows, limit))

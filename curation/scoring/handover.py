@@ -1,14 +1,12 @@
 """A chunk between two pools (CPU stages, then a GPU's): one Arrow block that holds its cells and its pictures."""
 
 import json
-import math
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from curation.pixels import Pixels
+from curation.pixels import Pixels, arrays_in
 from curation.plan import Plan
 from curation.scoring.cells import Cells
 from curation.scoring.chunkfile import Attempt, ChunkTask
@@ -61,9 +59,7 @@ def _sizes(picture: Pixels) -> list[int]:
 
 def _unpacked(data: bytes, shape: list[int], info: dict[str, Any]) -> Pixels:
     """What `_rgb` and `_shape` hold: the number of sampled frames (0 for a picture), then the arrays' sizes."""
-    arrays, at = [], 0
-    for number, (height, width) in enumerate(zip(shape[1::2], shape[2::2], strict=True)):
-        form = (height, width, 3) if number < max(1, shape[0]) else (height, width)  # pairs are luma
-        arrays.append(np.frombuffer(data, np.uint8, math.prod(form), at).reshape(form))
-        at += math.prod(form)
+    sides = zip(shape[1::2], shape[2::2], strict=True)
+    coloured = max(1, shape[0])  # the pairs behind them are luma
+    arrays = arrays_in(data, [(*side, 3) if i < coloured else side for i, side in enumerate(sides)])
     return Pixels.clip(arrays, shape[0], info) if shape[0] else Pixels(arrays[0], info)

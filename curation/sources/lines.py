@@ -9,6 +9,7 @@ from curation.stores.location import explain, locate
 
 MAX_LINE = 8 << 20
 """Longer lines are not read: they become rows with an error."""
+BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Line:
 
 
 @contextmanager
-def open_text(location: str, offset: int = 0) -> Iterator[io.BufferedReader]:
-    """A file opened for reading from `offset` on, in blocks of 256 kB."""
+def open_text(location: str, offset: int = 0, size: int = BLOCK) -> Iterator[io.BufferedReader]:
+    """A file opened for reading from `offset` on, in blocks of 256 kB, or of `size` bytes where no more are wanted."""
     filesystem, path = locate(location)
     try:
-        with filesystem.open_input_file(path) as file, io.BufferedReader(file, 1 << 18) as stream:
+        with filesystem.open_input_file(path) as file, io.BufferedReader(file, max(1, min(BLOCK, size))) as stream:
             stream.seek(offset)
             yield stream
     except OSError as error:

@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import xxhash
@@ -40,9 +40,11 @@ class Table:
     clips: str | None = None
 
     def chunks(self, rows_per_chunk: int, video_bytes: int = VIDEO_BYTES) -> Iterator[Chunk]:
-        first = next(self._parts(SAMPLE_ROWS), None)
-        rows = min(rows_per_chunk, _rows_of_videos(first, video_bytes)) if first else rows_per_chunk
-        for number, chunk in enumerate(self._parts(rows)):
+        parts = self._parts(rows_per_chunk)
+        if first := next(parts, None):
+            fitting = _rows_of_videos(first, video_bytes)
+            parts = self._parts(fitting) if fitting and fitting < rows_per_chunk else chain([first], parts)
+        for number, chunk in enumerate(parts):
             yield replace(chunk, number=number)
 
     def _parts(self, rows: int) -> Iterator[Chunk]:
@@ -96,11 +98,14 @@ def read_table(args: dict[str, Any]) -> Iterator[SourceRow]:
     return read_text(args["place"], columns, args["header"])
 
 
-def _rows_of_videos(chunk: Chunk, video_bytes: int) -> int:
-    """How many rows have so many bytes of videos, as the first rows of the first table say; the files are not read."""
+def _rows_of_videos(chunk: Chunk, video_bytes: int) -> int | None:
+    """How many rows have so many bytes of videos, as the chunk's first rows say; None where these have no video.
+
+    The videos themselves are not read.
+    """
     found = [row for row in islice(read_table(chunk.args), SAMPLE_FILES) if row.media == "video" and not row.error]
     sizes = [_size(row.uri) or UNKNOWN_BYTES for row in found]
-    return max(1, int(video_bytes * len(sizes) / sum(sizes))) if sizes else chunk.rows + SAMPLE_ROWS
+    return max(1, int(video_bytes * len(sizes) / sum(sizes))) if sizes else None
 
 
 def _size(uri: str) -> int | None:

@@ -53,7 +53,7 @@ def _place(first: Line, last: Record) -> dict[str, Any]:
 
 def read_text(place: dict[str, Any], columns: Columns, header: list[str] | None) -> Iterator[SourceRow]:
     """The rows of a chunk that `text_chunks` described."""
-    with open_text(columns.table, place["offset"]) as stream:
+    with open_text(columns.table, place["offset"], place["size"]) as stream:
         lines = read_lines(stream, place["offset"], place["line"], place["offset"] + place["size"])
         for record in records(lines, columns.table, header):
             try:

@@ -81,7 +81,7 @@ class Video:
         """
         angle = int(frame.rotation)
         if self._turn is None or self._turn[0] != angle:
-            self._turn = angle, turn_of(frame.reformat(TINY, TINY, "gray", threads=1))
+            self._turn = angle, _turn_of(frame.reformat(TINY, TINY, "gray", threads=1))
         return self._turn[1]
 
     def upright(self, values: Rgb, frame: Any) -> Rgb:
@@ -254,7 +254,7 @@ def luma_of(video: Video, frame: Any, size: tuple[int, int]) -> Rgb:
     return video.upright(_scaled(frame, *size, "gray", "AREA"), frame)
 
 
-def turn_of(frame: Any) -> Turn:
+def _turn_of(frame: Any) -> Turn:
     """How a frame is brought upright by its display matrix (ISO 14496-12, 6.2.2). Angles in between are taken for the
     nearest right one."""
     matrix = frame.side_data.get("DISPLAYMATRIX")

@@ -16,7 +16,7 @@ import decord
 
 from curation.media.decode import Refused
 from curation.video import container
-from curation.video.container import Video, turn_of
+from curation.video.container import Video
 
 TRUSTED = frozenset(("mp4", "matroska"))
 """Of an MPEG-TS decord gives the wrong frames from the first one on (0.6.0); others were not tried."""
@@ -54,7 +54,7 @@ def _stamps(video: Video) -> list[int]:
     frame = next(container.decoded(video), None)
     if frame is None:
         raise Refused("it has no frame that can be decoded")
-    if turn_of(frame) != (False, 1, 1):
+    if video.turn_of(frame) != (False, 1, 1):
         raise Refused(f"decord does not turn it as it asks for{INSTEAD}")
     if frame.interlaced_frame:
         raise Refused(f"decord does not say that it is interlaced{INSTEAD}")

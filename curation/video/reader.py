@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import math
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ import pyarrow.fs as pafs
 from curation.errors import CurationError
 from curation.media.sandbox import Decoder, Limits
 from curation.media.standardize import Recipe, Standardized
-from curation.pixels import Pixels
+from curation.pixels import Pixels, arrays_in
 from curation.record import Span
 from curation.stores.location import WEB, locate, scheme_of
 
@@ -114,13 +113,8 @@ class VideoReader:
         """A clip's sampled frames. info: what to say of it, such as its video's probe."""
         place = {"start_s": span.start_s, "end_s": span.end_s}
         header, body = self._ask({"video": "sample", "path": path, "count": SAMPLED, "longest": LONGEST} | place)
-        arrays, at = [], 0
-        for shape in header["shapes"]:
-            size = math.prod(shape)
-            arrays.append(np.frombuffer(body, np.uint8, size, at).reshape(shape))
-            at += size
         facts = {"pixel_sha256": hashlib.sha256(body).hexdigest(), "phash_frames": header["phash_frames"]}
-        return Pixels.clip(arrays, header["frames"], info | facts)
+        return Pixels.clip(arrays_in(body, header["shapes"]), header["frames"], info | facts)
 
     def cut(self, path: str, span: tuple[float, float], fps: float, count: int, recipe: Recipe) -> Standardized:
         """A clip's exact frames for its bucket: rgb is uint8 [T, H, W, 3]."""
