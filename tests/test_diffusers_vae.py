@@ -59,12 +59,6 @@ def test_without_a_shift_the_mean_is_zero(tmp_path: Path) -> None:
     assert vae.latents_mean == [0.0] * 4 and vae.latents_std == [1 / 0.13025] * 4
 
 
-def test_statistics_per_channel_come_before_the_scaling_factor(tmp_path: Path) -> None:
-    tiny(latents_mean=[0.0, 1.0, 2.0, 3.0], latents_std=[1.0, 2.0, 3.0, 4.0]).save_pretrained(tmp_path)
-    vae = DiffusersVae(str(tmp_path))
-    assert vae.latents_mean == [0.0, 1.0, 2.0, 3.0] and vae.latents_std == [1.0, 2.0, 3.0, 4.0]
-
-
 def test_weights_stored_in_half_run_in_fp32(tmp_path: Path, pixels: torch.Tensor) -> None:
     tiny().half().save_pretrained(tmp_path)
     vae = DiffusersVae(str(tmp_path))

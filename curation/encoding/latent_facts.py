@@ -20,6 +20,8 @@ from curation.stores.storage import Store
 from curation.video.mp4 import facts as media_facts
 
 FACTS = f"{WORK}/facts"
+FACTS_VERSION = 2
+"""Raise it when the same model gives other facts."""
 
 
 def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def _text(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
 
 def _remembered(store: Store, role: str, info: ModelInfo, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Facts that need the model loaded, kept in the run: a moved threshold then loads none."""
-    path = f"{FACTS}/{role}-{hashlib.sha256(f'{info.id} {info.sha256}'.encode()).hexdigest()[:16]}.json"
+    path = f"{FACTS}/{role}-{hashlib.sha256(f'{FACTS_VERSION} {info.id} {info.sha256}'.encode()).hexdigest()[:16]}.json"
     if not store.exists(path):
         store.write(path, json.dumps(look(), sort_keys=True).encode())
     facts: dict[str, Any] = json.loads(store.read(path))

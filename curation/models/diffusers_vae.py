@@ -1,14 +1,15 @@
-"""Production VAEs of diffusers, for pictures (SD, SDXL, SD3, Flux) and clips (Wan, LTX, CogVideoX, HunyuanVideo)."""
+"""Production VAEs of diffusers, for pictures and clips; `diffusers_families` lists their classes."""
 
 import hashlib
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.errors import CurationError
-from curation.models.diffusers_families import CLASSES, facts_of, takes_of
+from curation.models.diffusers_families import DEFAULT, FAMILIES, facts_of, problem_of, takes_of
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
 from curation.models.registry import ModelInfo, Takes
@@ -49,9 +50,9 @@ class Place:
 class DiffusersVae:
     """The role vae. `argument`: a folder with config.json and safetensors, or a hub id, with `/vae` for a pipeline's.
 
-    Runs in fp32 whatever `force_upcast` says: SDXL's VAE overflows in fp16, and a cache is made once. With
-    scaling_factor s and shift_factor h the model's normalised latent is (z - h) * s, so latents_mean is h and
-    latents_std is 1 / s in every channel; where the config has statistics per channel, they are used.
+    Runs in fp32 whatever `force_upcast` says: SDXL's VAE overflows in fp16, and a cache is made once. The model's
+    normalised latent is (z - latents_mean) / latents_std per channel, by the formula of its class (`FAMILIES`). Latents
+    of AutoencoderKLFlux2 are its 2x2 patches, which its statistics and its transformer know.
     """
 
     @classmethod
@@ -70,73 +71,151 @@ class DiffusersVae:
             files = [place.folder / CONFIG, place.folder / WEIGHTS]
             missing = " and no ".join(file.name for file in files if not file.is_file())
             problem = f"the folder {place.folder} has no {missing}" if missing else None
-            digest, takes = ("", None) if missing else (sha256(*files), _takes(place))
-            return ModelInfo(f"diffusers:{place.folder.name}", digest, problem, takes)
+            if missing:
+                return ModelInfo(f"diffusers:{place.folder.name}", "", problem)
+            takes, problem = _known(place)
+            return ModelInfo(f"diffusers:{place.folder.name}", sha256(*files), problem, takes)
         if problem := hub_problem(place.repository, [place.weights]):
             return ModelInfo(f"diffusers:{argument}", "", problem)
         digest = hashlib.sha256(f"{argument}@{place.commit()}".encode()).hexdigest()
-        return ModelInfo(f"diffusers:{argument}", digest, takes=_takes(place))
+        takes, problem = _known(place)
+        return ModelInfo(f"diffusers:{argument}", digest, problem, takes)
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         if problem := self.describe(argument).problem:  # a hub that is out of reach would be retried for a minute
             raise CurationError(f"the VAE 'diffusers:{argument}' cannot be had: {problem}")
         self.model = _loaded(argument).to(device)
         self.device = device
-        facts = facts_of(self.model)
-        self.channels, self.spatial_factor, self.temporal_factor = (
-            facts.channels,
-            facts.spatial_factor,
-            facts.temporal_factor,
-        )
-        self.frame_step = facts.frame_step
+        self.family = FAMILIES[type(self.model).__name__]
+        try:
+            facts = facts_of(self.model)
+        except ValueError as error:
+            raise CurationError(f"the VAE 'diffusers:{argument}' cannot be used: {error}") from error
+        self.channels, self.spatial_factor = facts.channels, facts.spatial_factor
+        self.temporal_factor, self.frame_step = facts.temporal_factor, facts.frame_step
         self.latents_mean, self.latents_std = facts.latents_mean, facts.latents_std
-        self.of_clips = type(self.model).__name__ != CLASSES[0]
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
         """float32 [B, 3, (T,) H, W] in [-1, 1] -> RAW posterior (mean, logvar), float32 [B, C, (t,) h, w] on the CPU.
 
-        Raises ValueError for sides that are no multiples of `spatial_factor` and frames that are not
-        1 + k * `frame_step`: the model would cut them, Wan's without a word.
+        logvar is None where the model has no posterior (AutoencoderTiny, AutoencoderDC, AutoencoderKLCosmos). Raises
+        ValueError for sides that are no multiples of `spatial_factor` and frames that are not 1 + k * `frame_step`:
+        the model would cut them, Wan's without a word.
         """
         import torch
 
         height, width = pixels.shape[-2:]
         if height % self.spatial_factor or width % self.spatial_factor:
             raise ValueError(f"the VAE takes sides that are multiples of {self.spatial_factor}, not {width}x{height}")
-        frames = pixels.shape[2] if pixels.ndim == 5 else 1
-        if frames % self.frame_step != 1 % self.frame_step or (frames > 1 and not self.of_clips):
-            takes = f"1 + {self.frame_step}k frames" if self.of_clips else "pictures"
+        frames, of_clips = pixels.shape[2] if pixels.ndim == 5 else 1, self.family.of_clips
+        if frames % self.frame_step != 1 % self.frame_step or (frames > 1 and not of_clips):
+            takes = f"1 + {self.frame_step}k frames" if of_clips else "pictures"
             raise ValueError(f"the VAE takes {takes}, not {frames} frames")
+        batches = pixels.split(1 if self.family.alone else len(pixels))
         with torch.inference_mode():
-            posterior = self.model.encode(self._shaped(pixels).to(self.device).float()).latent_dist
-            mean, logvar = posterior.mean.cpu(), posterior.logvar.cpu()
-        return _like(mean, pixels), _like(logvar, pixels)
-
-    def _shaped(self, values: Any) -> Any:
-        """With the time axis that the model wants."""
-        if self.of_clips:
-            return values if values.ndim == 5 else values[:, :, None]
-        return values[:, :, 0] if values.ndim == 5 else values
+            parts = [_posterior(self.model.encode(self._seen(batch.to(self.device).float()))) for batch in batches]
+            mean, logvar = (None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
+            return self._stored(mean, pixels), self._stored(logvar, pixels)
 
     def decode(self, latents: Any) -> Any:
         """RAW latents [B, C, (t,) h, w] -> float32 [B, 3, (T,) H, W], about [-1, 1], on the CPU."""
         import torch
 
         with torch.inference_mode():
-            return _like(self.model.decode(self._shaped(latents).to(self.device).float()).sample.cpu(), latents)
+            return torch.cat([self._decoded(part) for part in latents.split(1 if self.family.alone else len(latents))])
+
+    def _decoded(self, latents: Any) -> Any:
+        import torch
+
+        values, options = self._shaped(latents).to(self.device).float(), {}
+        if self.family.patches:
+            values = unpatched(values, self.model.config.patch_size)
+        if self.family.clips == "each":
+            options["num_frames"] = latents.shape[2] if latents.ndim == 5 else 1
+        if self.model.config.get("timestep_conditioning"):  # LTX 0.9.1 and later: no noise is added before decoding
+            options["temb"] = torch.zeros(len(values), device=self.device)
+        if type(self.model).__name__ == "ConsistencyDecoderVAE":  # it starts from noise
+            options["generator"] = torch.Generator(self.device).manual_seed(0)
+        sample = self.model.decode(values, **options).sample[:, :3]
+        (scale, shift), sample = self.family.pixels, self._unfolded(sample, latents).cpu()
+        return _like((sample - shift) / scale, latents)
+
+    def _seen(self, pixels: Any) -> Any:
+        """Pixels in the form, the range and with the channels that the model takes."""
+        import torch
+
+        (scale, shift), shaped = self.family.pixels, self._shaped(pixels)
+        values = shaped if (scale, shift) == (1.0, 0.0) else shaped * scale + shift
+        if self._pixel_channels == 4:  # RGBA, as QwenImage21Pipeline gives it: opaque
+            return torch.cat([values, torch.ones_like(values[:, :1])], 1)
+        return values
+
+    @property
+    def _pixel_channels(self) -> int:
+        config = self.model.config
+        if self.family.clips in ("causal", "still") and config.get("patch_size") is None:
+            return int(config.get("input_channels", config.get("in_channels", 3)))
+        return 3
+
+    def _shaped(self, values: Any) -> Any:
+        """With the time axis that the model wants; frames of clips that are encoded one by one join the batch."""
+        if self.family.clips in ("causal", "still"):
+            return values if values.ndim == 5 else values[:, :, None]
+        if self.family.clips == "each" and values.ndim == 5:
+            return values.movedim(2, 1).flatten(0, 1)
+        return values[:, :, 0] if values.ndim == 5 else values
+
+    def _unfolded(self, values: Any, given: Any) -> Any:
+        """Frames out of the batch again."""
+        if self.family.clips == "each" and given.ndim == 5:
+            return values.unflatten(0, (len(given), -1)).movedim(1, 2)
+        return values
+
+    def _stored(self, part: Any, pixels: Any) -> Any:
+        """A part of the posterior as it is stored, on the CPU."""
+        if part is None:
+            return None
+        patches = patched(part, self.model.config.patch_size) if self.family.patches else part
+        return _like(self._unfolded(patches, pixels).cpu(), pixels)
 
 
-def _takes(place: Place) -> Takes | None:
-    """From config.json, of the hub the few KB of it; None where that cannot be read: loading then says why."""
+def _posterior(output: Any) -> tuple[Any, Any]:
+    """Mean and log-variance of what `encode` gives; None for the latter where there is only the latent itself."""
+    for name in ("latent", "latents"):
+        if hasattr(output, name):
+            return getattr(output, name), None
+    posterior = output.latent_dist
+    return (posterior.mean, posterior.logvar) if hasattr(posterior, "logvar") else (posterior.mode(), None)
+
+
+def patched(latents: Any, patch: Sequence[int]) -> Any:
+    """[B, C, h, w] -> [B, C * p * q, h / p, w / q], entries of a patch as channels: Flux2Pipeline._patchify_latents."""
+    values = latents.unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))
+    return values.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+
+def unpatched(latents: Any, patch: Sequence[int]) -> Any:
+    """The inverse of `patched`."""
+    values = latents.unflatten(1, (-1, *patch))
+    return values.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+
+
+def _known(place: Place) -> tuple[Takes | None, str | None]:
+    """From config.json, of the hub the few KB of it: what it takes, or why it cannot be used.
+
+    Both None where config.json cannot be read: loading then says why.
+    """
     from huggingface_hub import hf_hub_download
 
     try:
         if (file := place.folder and place.folder / CONFIG) is None:
             config = place.weights.replace(WEIGHTS, CONFIG)
             file = Path(hf_hub_download(place.repository, config, revision=place.commit()))
-        return takes_of(json.loads(file.read_text()))
+        known = json.loads(file.read_text())
+        problem = problem_of(known)
+        return (None if problem else takes_of(known)), problem
     except Exception:  # noqa: BLE001 (the hub's client raises what it likes, and a config may hold anything)
-        return None
+        return None, None
 
 
 def _like(values: Any, given: Any) -> Any:
@@ -147,7 +226,7 @@ def _like(values: Any, given: Any) -> Any:
 
 
 def _loaded(argument: str) -> Any:
-    """The AutoencoderKL in fp32, from safetensors only. Raises CurationError, also for another kind of model."""
+    """The autoencoder in fp32, from safetensors only. Raises CurationError, also for a class that is not known."""
     mend()
     import diffusers
     import torch
@@ -158,10 +237,10 @@ def _loaded(argument: str) -> Any:
         where = {} if place.folder else {"subfolder": place.subfolder or None, "revision": place.commit()}
         options = {"torch_dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False}
         config = diffusers.AutoencoderKL.load_config(source, **where)
-        kind = config.get("_class_name", CLASSES[0])
-        if kind not in CLASSES:
-            raise ValueError(f"its class {kind} is none of {', '.join(CLASSES)}")
-        model, report = getattr(diffusers, kind).from_pretrained(source, output_loading_info=True, **options, **where)
+        if problem := problem_of(config):
+            raise ValueError(problem)
+        kind = getattr(diffusers, config.get("_class_name", DEFAULT))
+        model, report = kind.from_pretrained(source, output_loading_info=True, **options, **where)
     except Exception as error:  # the hub, safetensors, torch and diffusers raise what they like
         raise CurationError(
             f"the VAE 'diffusers:{argument}' cannot be loaded ({sentence(error)}); give a folder with "
