@@ -18,10 +18,12 @@ class LatentDataset(Dataset[dict[str, Any]]):
 
     root, vae, verify  as for `Shards`, which also says what is refused
     sample             draw from the posterior; False for its mean
-    seed, epoch        what draws depend on beside the sample's id: set `epoch` before each pass
+    seed, epoch        what draws depend on beside the sample's id; a `BucketBatchSampler` says the epoch with each
+                       number, without one set `epoch` before each pass
 
     Each item: id; latents float32 [C, T, h, w], unit-scaled; text float16 [tokens, D] of one caption, chosen
-    anew each epoch; caption; bucket. Draws do not depend on the worker, the order or the batch.
+    anew each epoch; caption; bucket; epoch and step, the place of its batch (0 without a sampler). Draws do not depend
+    on the worker, the order or the batch.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class LatentDataset(Dataset[dict[str, Any]]):
         return len(self.shards)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        return self.item(self.shards[number])
+        """A sample by its number. Raises IndexError past the end."""
+        epoch, step = getattr(number, "epoch", self.epoch), getattr(number, "step", 0)
+        return self.item(self.shards[number], epoch) | {"epoch": epoch, "step": step}
 
-    def item(self, sample: Sample) -> dict[str, Any]:
+    def item(self, sample: Sample, epoch: int) -> dict[str, Any]:
         """One sample as a training step wants it."""
-        rng = np.random.default_rng([self.seed, self.epoch, int(sample.id[:16], 16)])
+        rng = np.random.default_rng([self.seed, epoch, int(sample.id[:16], 16)])
         chosen = int(rng.integers(len(sample.texts))) if sample.texts else None
         text = self.shards.null_text() if chosen is None else sample.texts[chosen]
         noise = torch.from_numpy(rng.standard_normal(sample.latents.shape, np.float32)) if self.sample else None
@@ -77,12 +81,13 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Items of one bucket -> a batch.
 
     latents [B, C, T, h, w]; text [B, longest, D] with zeros behind each caption's end; text_mask bool
-    [B, longest]; id, caption: lists; bucket. Raises CurationError when buckets are mixed.
+    [B, longest]; id, caption: lists; bucket, epoch, step. Raises CurationError when buckets are mixed.
     """
     buckets = {item["bucket"] for item in items}
     if len(buckets) != 1:
         raise CurationError(
-            f"a batch holds latents of one bucket, this one {', '.join(sorted(buckets))}: batch by shard"
+            f"a batch holds latents of one bucket, this one {', '.join(sorted(buckets))}: "
+            "give the DataLoader `batch_sampler=BucketBatchSampler(data, batch_size)` of curation.shards"
         )
     text, mask = padded([item["text"] for item in items])
     return {
@@ -92,6 +97,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "text_mask": mask,
         "caption": [item["caption"] for item in items],
         "bucket": buckets.pop(),
+        "epoch": items[0]["epoch"],
+        "step": items[0]["step"],
     }
 
 

@@ -6,11 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from curation.errors import CurationError
-
-Numbers = NDArray[np.int64]
+from curation.shards.batches import Numbers, batch_order, sample_order
 
 
 @dataclass(frozen=True)
@@ -141,19 +139,10 @@ class Schedule:
 
     def _planned(self, stream: int, epoch: int) -> tuple[Numbers, Numbers]:
         """Of an epoch's steps: the bucket of each, and how many batches of that bucket came before."""
-        buckets = self._streams[stream]
-        labels = np.repeat(np.arange(len(buckets)), [bucket.batches for bucket in buckets])
-        labels = np.random.default_rng([self.seed, 1, stream, epoch]).permutation(labels)
-        turns = np.empty_like(labels)
-        for which in range(len(buckets)):
-            mine = labels == which
-            turns[mine] = np.arange(int(mine.sum()))
-        return labels, turns
+        counts = [bucket.batches for bucket in self._streams[stream]]
+        return batch_order(counts, np.random.default_rng([self.seed, 1, stream, epoch]))
 
     def _ordered(self, name: str, epoch: int) -> Numbers:
         bucket = next(bucket for bucket in self.buckets if bucket.name == name)
         rng = np.random.default_rng([self.seed, 2, self.buckets.index(bucket), epoch])
-        shards = [bucket.shards[i] for i in rng.permutation(len(bucket.shards))]
-        windows = [shards[i : i + self.window] for i in range(0, len(shards), self.window)]
-        numbers = (np.concatenate([np.arange(first, first + n) for first, n in window]) for window in windows)
-        return np.concatenate([rng.permutation(some) for some in numbers])
+        return sample_order(bucket.shards, self.window, rng)
