@@ -1,0 +1,105 @@
+"""The contract of a network: the half of a model that holds its weights.
+
+A model has two halves. Its front lives in every worker: it turns pictures or captions into rows, small arrays of the
+network's own input size, and the network's answers into values. The network lives where it computes: in the worker on
+a CPU, in a server that holds the GPU otherwise. Fronts reach it through `curation.inference.client.connect`.
+"""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Row = tuple[Array, ...]
+"""The inputs of one call for one record, without a batch axis."""
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class OutOfMemory(Exception):
+    """The device has no room for a batch of this size; a smaller one may fit."""
+
+
+class DeviceFault(Exception):
+    """The device or its process can no longer be used (a CUDA error); no record is to blame."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Names a network, so that every process opens the same one.
+
+    factory    `package.module:Class`, a subclass of `Network`
+    argument   what the class opens: a folder, a tag, the name of a file
+    device     "cpu" or "cuda"
+    precision  of the weights and of the arithmetic
+    """
+
+    factory: str
+    argument: str = ""
+    device: str = "cpu"
+    precision: Precision = "fp32"
+
+    def open(self) -> "Network":
+        """The network with its weights loaded. Raises CurationError with a sentence."""
+        module, _, name = self.factory.partition(":")
+        opened: Network = getattr(importlib.import_module(module), name)(self.argument, self.device, self.precision)
+        return opened
+
+    @property
+    def title(self) -> str:
+        """How reports call it: `ClipNetwork ViT-L-14:openai`."""
+        name = self.factory.rpartition(":")[2].removesuffix("Network")
+        return f"{name} {self.argument}".strip()
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What must be equal for rows to share a batch: the call, and the shape and type of each array of a row."""
+
+    call: str
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, call: str, row: Row) -> "Signature":
+        return cls(call, tuple(array.shape for array in row), tuple(array.dtype.str for array in row))
+
+    def zeros(self) -> Row:
+        """A row of this signature, for the places of a batch that no record fills."""
+        return tuple(np.zeros(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True))
+
+
+class Network(ABC):
+    """A network with its weights, on one device. Subclasses have a constructor `(argument, device, precision)`.
+
+    facts  what the front must know (input size, dimensions ...): JSON-able values
+    """
+
+    facts: Mapping[str, Any] = {}
+    exact: ClassVar[bool] = False
+    """True where a row's answer cannot depend on the other rows of its batch, whatever the batch's size."""
+
+    @abstractmethod
+    def batch_rows(self, signature: Signature) -> int:
+        """The rows of the batches that suit the device best for such rows; 1 for one row at a time."""
+
+    def send(self, arrays: Sequence[Array]) -> Any:
+        """Copy a batch to the device, while an earlier one may still compute; `infer` gets what this returns."""
+        return arrays
+
+    @abstractmethod
+    def infer(self, call: str, sent: Any) -> Sequence[Array]:
+        """Compute a batch that was sent. Each array of it has one axis more than a row's, [B, ...]; so has each
+        array that is returned. The same batch size gives the same bits. Raises OutOfMemory, DeviceFault.
+        """
+
+    def compute(self, call: str, arrays: Sequence[Array]) -> Sequence[Array]:
+        """`send` and `infer`."""
+        return self.infer(call, self.send(arrays))
+
+    def release(self) -> None:  # noqa: B027 (optional)
+        """Give unused memory back to the device, before a batch is tried again with fewer rows."""

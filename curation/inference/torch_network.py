@@ -1,0 +1,116 @@
+"""What networks of torch have in common: precision, memory layout, copies to the device, its errors."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from curation.errors import CurationError
+from curation.inference.network import Array, DeviceFault, Network, OutOfMemory, Precision
+from curation.stage import sentence
+from curation.threads import one_thread
+
+
+def computing_device(device: str) -> str:
+    """The device that torch computes on: "cuda", or "cpu" where the GPU is a pretended one (see `curation.devices`)."""
+    from curation.devices import pretended
+
+    return "cpu" if device != "cpu" and pretended() else device
+
+
+class TorchNetwork(Network):
+    """Subclasses load their modules, give them to `placed`, and compute in `forward`.
+
+    Arrays of bytes cross to the device as bytes: converting and normalizing is `forward`'s.
+    """
+
+    def __init__(self, argument: str, device: str, precision: Precision) -> None:
+        import torch
+
+        self.argument, self.precision = argument, precision
+        self.device = torch.device(computing_device(device))
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise CurationError(
+                "torch finds no CUDA device in this process; say `device: cpu`, or install torch with CUDA"
+            )
+        self._copies: Any = torch.cuda.Stream() if self.on_gpu else None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def placed(self, module: Any) -> Any:
+        """The module on the device, for inference; on a GPU in channels_last, which its convolutions run faster in."""
+        import torch
+
+        module = module.eval().requires_grad_(False).to(self.device, self.dtype)
+        return module.to(memory_format=torch.channels_last) if self.on_gpu else module
+
+    @abstractmethod
+    def forward(self, call: str, tensors: Sequence[Any]) -> Sequence[Any]:
+        """Tensors [B, ...] on the device -> tensors [B, ...]."""
+
+    def send(self, arrays: Sequence[Array]) -> Any:
+        """Tensors, and on a GPU the event after which they are there: pinned, and on a stream of its own."""
+        import torch
+
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        if not self.on_gpu:
+            return tensors, None
+        with _torch_errors(), torch.cuda.stream(self._copies):
+            there = [tensor.pin_memory().to(self.device, non_blocking=True) for tensor in tensors]
+            return there, self._copies.record_event()
+
+    def infer(self, call: str, sent: Any) -> Sequence[Array]:
+        import torch
+
+        tensors, event = sent
+        with _torch_errors(), torch.inference_mode(), nullcontext() if self.on_gpu else one_thread():
+            if event is not None:
+                torch.cuda.current_stream().wait_event(event)
+                for tensor in tensors:
+                    tensor.record_stream(torch.cuda.current_stream())
+            return [_array(output) for output in self.forward(call, tensors)]
+
+    def release(self) -> None:
+        import torch
+
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+
+
+def _array(tensor: Any) -> Array:
+    import torch
+
+    tensor = tensor.detach()
+    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+    return array
+
+
+@contextmanager
+def _torch_errors() -> Iterator[None]:
+    """Torch's errors of the device as this package's; after one of CUDA, every later call of the process fails too."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(sentence(error)) from error
+    except torch.AcceleratorError as error:
+        raise DeviceFault(f"the GPU failed: {sentence(error)}") from error
+    except RuntimeError as error:
+        if "CUDA error" in str(error) or "CUBLAS" in str(error) or "CUDNN" in str(error):
+            raise DeviceFault(f"the GPU failed: {sentence(error)}") from error
+        raise
+
+
+def normalized(images: Any, mean: Sequence[float], std: Sequence[float], dtype: Any) -> Any:
+    """uint8 [B, H, W, 3] -> [B, 3, H, W] as `(x / 255 - mean) / std` in fp32, then in `dtype`."""
+    import torch
+
+    planes = images.permute(0, 3, 1, 2).contiguous().float().div(255)
+    offsets, scales = (torch.tensor(list(v), device=planes.device).view(1, -1, 1, 1) for v in (mean, std))
+    return planes.sub(offsets).div(scales).to(dtype)
