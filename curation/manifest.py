@@ -182,7 +182,9 @@ class EncodeSection(Section):
     text: str | None = Field(
         "embedded", description="the text encoder; null beside `latents: false` for captions as words"
     )
-    device: str = Field("cpu", description='where the VAE and the text encoder run: "cpu", "cuda"')
+    device: Literal["cpu", "cuda"] | None = Field(
+        None, description="where the VAE and the text encoder compute; default: the manifest's `device:`"
+    )
     logvar: bool = Field(True, description="store the posterior's log-variance where the VAE has one")
     batch: int = Field(8, gt=0)
     captions: int = Field(8, gt=0, description="how many captions of a record are stored and encoded")
@@ -229,6 +231,9 @@ class EngineSection(Section):
     video_decoder: Literal["pyav", "decord"] = "pyav"
     max_pixels: int = Field(120_000_000, gt=0, description="larger pictures are quarantined before decoding")
     decode_memory_mb: int = Field(3000, gt=0, description="address space of a decoder process")
+    gpu_memory_gb: float | None = Field(
+        None, gt=0, description="of the smallest GPU, where `curate plan` runs on a machine without it"
+    )
     attempts: int = Field(3, gt=0, description="how often a chunk is tried when its worker dies")
 
 
@@ -237,6 +242,9 @@ class Manifest(Section):
     seed: int = 0
     source: Annotated[tuple[SourceSection, ...], BeforeValidator(_as_list), Field(min_length=1)]
     models: str = "embedded"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where models compute that can on a GPU; auto: on a GPU where there is one"
+    )
     score: tuple[StageEntry, ...] = ()
     select: SelectSection = SelectSection()
     encode: EncodeSection | None = None

@@ -6,13 +6,14 @@ Everything that can be known wrong before the first record is read is refused he
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ValidationError
 
 from curation import catalog
+from curation.devices import gpus_here
 from curation.encoding.fits import check_shapes
 from curation.errors import UsageError
 from curation.expression import Expression, parse
@@ -33,6 +34,7 @@ class PlannedStage:
     fingerprint  hash of all that decides its values (version, params, `when`, model, the stages it reads); a
                  gate is not in it, so that moving a threshold computes nothing
     reads        the columns that it reads with these params
+    device       where its model computes: "cpu" (in the worker) or "cuda" (in a server of networks)
     """
 
     name: str
@@ -44,6 +46,7 @@ class PlannedStage:
     model: ModelInfo | None
     resources: Resources
     reads: tuple[str, ...]
+    device: str = "cpu"
 
     @property
     def needs_pixels(self) -> bool:
@@ -60,25 +63,30 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The checked plan. `groups` are runs of stages that share a pool; with no GPU stage there is one.
+    """The checked plan.
 
-    vae   None where the manifest asks for no latents
-    text  None where captions are stored as words alone
+    vae     None where the manifest asks for no latents
+    text    None where captions are stored as words alone
+    device  of the run, `auto` resolved: "cpu" or "cuda"
     """
 
     loaded: Loaded
     stages: tuple[PlannedStage, ...]
     vae: ModelInfo | None
     text: ModelInfo | None
+    device: str = "cpu"
+
+    def encode_device(self, model: ModelInfo | None) -> str:
+        """Where the VAE or the text encoder computes."""
+        encode = self.loaded.manifest.encode
+        return device_of(model, encode.device if encode else None, self.device, "encode.device")
 
     @property
-    def groups(self) -> tuple[tuple[PlannedStage, ...], ...]:
-        groups: list[list[PlannedStage]] = [[]]
-        for stage in self.stages:
-            if groups[-1] and (stage.resources.gpus > 0) != (groups[-1][-1].resources.gpus > 0):
-                groups.append([])
-            groups[-1].append(stage)
-        return tuple(tuple(group) for group in groups)
+    def on_gpu(self) -> dict[str, ModelInfo]:
+        """The models that compute on GPUs, by id."""
+        models = [stage.model for stage in self.stages if stage.model and stage.device != "cpu"]
+        models += [model for model in (self.vae, self.text) if model and self.encode_device(model) != "cpu"]
+        return {model.id: model for model in models}
 
     def named(self, name: str) -> PlannedStage | None:
         """A planned stage by its name."""
@@ -95,8 +103,14 @@ class Plan:
         return digest([(stage.name, stage.keep) for stage in self.stages])
 
 
-def make_plan(loaded: Loaded) -> Plan:
-    """Resolve and check a manifest. Raises UsageError with a sentence for every mistake found."""
+def make_plan(loaded: Loaded, gpus: int | None = None) -> Plan:
+    """Resolve and check a manifest. Raises UsageError with a sentence for every mistake found.
+
+    gpus  how many there are where it will run, for `device: auto`; None to look at this machine
+    """
+    device = loaded.manifest.device
+    if device == "auto":
+        device = "cuda" if (gpus_here() if gpus is None else gpus) else "cpu"
     entries = list(loaded.manifest.score)
     if all(entry.stage != PROBE for entry in entries):
         entries.insert(0, StageEntry(stage=PROBE))
@@ -106,7 +120,7 @@ def make_plan(loaded: Loaded) -> Plan:
     for i, entry in enumerate(entries):
         where = loaded.where("score", i - offset, entry.stage) if i >= offset else "score (added by itself)"
         try:
-            stages.append(_plan_stage(entry, where, loaded.manifest, stages))
+            stages.append(_plan_stage(entry, where, loaded.manifest, stages, device))
         except UsageError as error:
             problems.append(str(error))
     if any(stage.name == "clips" for stage in stages) and find_spec("av") is None:
@@ -124,10 +138,15 @@ def make_plan(loaded: Loaded) -> Plan:
         if encode.text is not None:
             text = _model("text", encode.text, loaded.where("encode", "text"))
     _check_select(loaded, stages)
-    return Plan(loaded, tuple(stages), vae, text)
+    plan = Plan(loaded, tuple(stages), vae, text, device)
+    for model in (vae, text):
+        plan.encode_device(model)  # raises where the device asked for is none of the model's
+    return plan
 
 
-def _plan_stage(entry: StageEntry, where: str, manifest: Manifest, earlier: Sequence[PlannedStage]) -> PlannedStage:
+def _plan_stage(
+    entry: StageEntry, where: str, manifest: Manifest, earlier: Sequence[PlannedStage], device: str
+) -> PlannedStage:
     factory = catalog.find(entry.stage, where)
     if any(stage.name == factory.name for stage in earlier):
         raise UsageError(f"{where}: the stage '{factory.name}' stands twice; a stage runs once")
@@ -136,6 +155,11 @@ def _plan_stage(entry: StageEntry, where: str, manifest: Manifest, earlier: Sequ
         given["model"] = manifest.models if manifest.models in ("embedded", "production") else "embedded"
     params = _params(factory, given, where)
     model = _model(factory.role, given["model"], where) if factory.role else None
+    if "device" in factory.Params.model_fields:
+        device = device_of(model, getattr(params, "device", None), device, f"{where}.device")
+        params = params.model_copy(update={"device": device})
+    else:
+        device = "cpu"
     reads = factory.reads_with(params)
     written = {name: stage.name for stage in earlier for name in stage.factory.writes}
     for name in reads:
@@ -164,21 +188,28 @@ def _plan_stage(entry: StageEntry, where: str, manifest: Manifest, earlier: Sequ
             *_decoder(reads, manifest),
         ]
     )
-    resources = _resources(factory, params)
-    return PlannedStage(factory.name, factory, params, entry.keep, entry.when, fingerprint, model, resources, reads)
+    resources = factory.resources_with(params)
+    return PlannedStage(
+        factory.name, factory, params, entry.keep, entry.when, fingerprint, model, resources, reads, device
+    )
+
+
+def device_of(model: ModelInfo | None, asked: str | None, run: str, where: str) -> str:
+    """Where a model computes: where it was asked to, otherwise on the run's device if it can, else on the CPU.
+
+    Raises UsageError where it cannot compute on the device that it was asked to.
+    """
+    devices = model.devices if model else ("cpu",)
+    if asked and asked not in devices:
+        name = model.id if model else "a stage without a model"
+        raise UsageError(f"{where}: {name} computes on a CPU alone; leave `device: {asked}` out")
+    return asked or (run if run in devices else "cpu")
 
 
 def _decoder(reads: Sequence[str], manifest: Manifest) -> list[str]:
     """What else decides a value of pixels: another decoder than the usual one."""
     decoder = manifest.engine.video_decoder
     return [decoder] if "pixels" in reads and decoder != "pyav" else []
-
-
-def _resources(factory: type[Stage], params: Params) -> Resources:
-    """What the stage declares; a whole GPU where its `device` asks for one and it declares none."""
-    on_gpu = str(getattr(params, "device", "cpu")) != "cpu"
-    resources = factory.resources_with(params)
-    return replace(resources, gpus=resources.gpus or 1.0) if on_gpu else resources
 
 
 def _params(factory: type[Stage], given: dict[str, Any], where: str) -> Params:

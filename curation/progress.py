@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -21,6 +22,7 @@ class PhaseProgress:
         self.done = 0
         self.started = self._said = time.monotonic()
         self._live: Progress | None = None
+        self._note: Callable[[], str] | None = None
 
     def __enter__(self) -> "PhaseProgress":
         if self.console.is_terminal:
@@ -32,17 +34,26 @@ class PhaseProgress:
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
                 console=self.console,
                 transient=False,
             )
-            self._task = self._live.add_task(self.phase, total=self.total, rate="-")
+            self._task = self._live.add_task(self.phase, total=self.total, rate="-", note="")
             self._live.start()
         return self
+
+    def note(self, text: Callable[[], str] | None) -> None:
+        """What stands at the end of the line; asked for when the line is shown."""
+        self._note = text
 
     def advance(self, records: int) -> None:
         """Count finished records and show them, not more often than a reader wants."""
         self.done += records
         if self._live:
+            now = time.monotonic()
+            if self._note and now - self._said >= EVERY_S:
+                self._said = now
+                self._live.update(self._task, note=self._note())
             self._live.update(self._task, advance=records, rate=f"{self.rate:.1f}")
         elif time.monotonic() - self._said >= EVERY_S:
             self._said = time.monotonic()
@@ -64,7 +75,8 @@ class PhaseProgress:
             if self.total and self.done and self.total > self.done
             else ""
         )
-        return f"{self.phase:<7} {self.done:,}{of} records   {self.rate:,.1f}/s{left}"
+        note = f"   {self._note()}" if self._note else ""
+        return f"{self.phase:<7} {self.done:,}{of} records   {self.rate:,.1f}/s{left}{note}"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,13 +1,15 @@
 """The phases of a run, in order, over a run directory: score, select, encode. Each continues where it stopped."""
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 
 from curation import rundir
 from curation.encoding.encode_phase import encode_phase
+from curation.engine.pool import Engine
 from curation.errors import NothingKept, UsageError
-from curation.load import load
-from curation.plan import make_plan
+from curation.load import Loaded, load
+from curation.plan import Plan, make_plan
 from curation.reporting.estimate import check_room
 from curation.reporting.ledger import Ledger, footage
 from curation.scoring import chunkfile
@@ -28,9 +30,11 @@ def run(
     """`curate run`. Raises CurationError, UsageError or NothingKept with a sentence."""
     if engine not in ("ray", "inline"):
         raise UsageError(f"--engine {engine}: say ray or inline")
-    plan = make_plan(load(manifest, overrides))
+    loaded = load(manifest, overrides)
+    plan, started = planned(loaded, engine, address)
     store = Store(out or f"runs/{plan.loaded.manifest.name}")
     with RunLock(store) as lock, closing(Run(plan, store, engine, address, lock)) as work:
+        work.begin(started)
         rundir.write_manifest(store, plan)
         if retry:
             forget_failures(store)
@@ -44,6 +48,17 @@ def run(
     if not ledger.kept:
         raise NothingKept(f"nothing was kept: {ledger.emptied_by()}")
     return ledger
+
+
+def planned(loaded: Loaded, kind: str, address: str | None) -> tuple[Plan, Engine | None]:
+    """The plan; and, where `device: auto` depends on the GPUs of a cluster to be joined, its engine, started."""
+    if loaded.manifest.device != "auto" or kind != "ray" or not (address or os.environ.get("RAY_ADDRESS")):
+        return make_plan(loaded), None
+    plan = make_plan(loaded, gpus=0)  # a mistake in the manifest is said before the cluster is asked
+    from curation.engine.ray_engine import RayEngine
+
+    engine = RayEngine(address, plan.loaded.manifest.engine.workers)
+    return make_plan(loaded, engine.gpus()), engine
 
 
 def reselect(directory: str, overrides: Sequence[str]) -> Ledger:

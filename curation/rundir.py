@@ -33,7 +33,9 @@ def resolved(plan: Plan) -> dict[str, Any]:
         "seed": data.pop("seed"),
         "source": data.pop("source"),
         "models": data.pop("models"),
+        "device": plan.device,
     }
+    del data["device"]
     return head | {"score": data.pop("score")} | {key: value for key, value in data.items() if value is not None}
 
 

@@ -1,19 +1,23 @@
 """One run directory in the making: its engine, its phases' costs, and the steps that they share."""
 
 import json
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import rundir
-from curation.errors import CurationError
+from curation.devices import check_gpus, gpu_memory_mb
+from curation.engine.pool import Engine, Pool
+from curation.errors import CurationError, UsageError
 from curation.plan import Plan, digest
 from curation.progress import PhaseProgress, console
 from curation.reporting.ledger import Ledger, funnel, stage_costs
+from curation.reporting.models import busy, sentences, summary
 from curation.scoring import ids
 from curation.scoring.pending import Pending
 from curation.scoring.score import RunContext
@@ -21,20 +25,10 @@ from curation.selection.select import decide
 from curation.sources import open_source
 from curation.stores.lock import RunLock
 from curation.stores.storage import Store
-from curation.work import Pool, score_pools, task_item
+from curation.work import score_pool, task_item
 
 FAILED_CHUNKS = 3
 """So many chunks or shards that fail as a whole end a phase: a full disk or a lost source is common to all."""
-
-
-class Engine(Protocol):
-    """Sends payloads through pools of workers; curation.engine and curation.inline."""
-
-    def map(self, pools: Sequence[Pool], payloads: Iterable[Any]) -> Iterator[Any]: ...
-
-    def describe(self) -> str: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass
@@ -48,25 +42,27 @@ class Run:
     lock: RunLock
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    engine_name: str = "none was needed"
+    waited: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.console = console()
         self._engine: Engine | None = None
 
+    def begin(self, started: Engine | None) -> None:
+        """Use an engine that runs already; check that the plan's GPUs are there before anything is written."""
+        self._engine = started
+        if self.plan.on_gpu:
+            self.engine()
+
     def engine(self) -> Engine:
         """Started when the first work item needs it: a moved threshold starts none."""
         if self._engine is None:
-            if self.engine_kind == "inline":
-                from curation.inline import InlineEngine
-
-                self._engine = InlineEngine()
-            else:
-                from curation.engine import RayEngine
-
-                self._engine = RayEngine(self.address, self.plan.loaded.manifest.engine.workers)
-            self.engine_name = self._engine.describe()
+            self._engine = make_engine(self.plan, self.engine_kind, self.address)
         return self._engine
+
+    def servers(self) -> list[dict[str, Any]]:
+        """What the engine's servers of networks report, [] where there are none."""
+        return self._engine.servers() if self._engine else []
 
     def close(self) -> None:
         if self._engine:
@@ -81,11 +77,13 @@ class Run:
         counts = [source.estimate() for source in sources]
         total = sum(count for count in counts if count is not None) if None not in counts else None
         pending = Pending(self.plan, self.store, sources)
-        pools = score_pools(self.plan, RunContext.of(self.store, manifest.source))
+        pool = score_pool(self.plan, RunContext.of(self.store, manifest.source))
         with PhaseProgress("score", total, self.console) as progress:
+            progress.note(busy(self.servers) if pool.on_gpu else None)
             seen = 0
-            for report in self.reports(pools, (task_item(task) for task in pending)):
+            for report in self.reports(pool, (task_item(task) for task in pending)):
                 stage_costs([report], self.stages)
+                self.note_waiting(report)
                 progress.advance(report["rows"] + pending.resumed - seen)
                 seen = pending.resumed
             progress.advance(pending.resumed - seen)
@@ -99,13 +97,13 @@ class Run:
         }
         return pending.records
 
-    def reports(self, pools: Sequence[Pool], payloads: Iterator[Any]) -> Iterator[Any]:
+    def reports(self, pool: Pool, payloads: Iterator[Any]) -> Iterator[Any]:
         """Results of the engine; the engine starts with the first payload. Raises CurationError after failures."""
         first = next(payloads, None)
         if first is None:
             return
         failures: list[str] = []
-        for report in self.engine().map(pools, _chain(first, payloads)):
+        for report in self.engine().map(pool, _chain(first, payloads)):
             self.lock.check()
             if "failed" in report:
                 failures.append(report["failed"])
@@ -116,6 +114,11 @@ class Run:
         if failures:
             hint = "" if "again" in failures[0] else "; run the same command again to continue"
             raise CurationError(f"{failures[0]}{hint}")
+
+    def note_waiting(self, report: Mapping[str, Any]) -> None:
+        """Add up how long workers waited for each model."""
+        for model, seconds in report.get("waited", {}).items():
+            self.waited[model] = self.waited.get(model, 0.0) + seconds
 
     def select(self, failed: Mapping[str, str]) -> pa.Table:
         """Decide from scores/ and commit selection.parquet."""
@@ -130,8 +133,9 @@ class Run:
         """Check the account, commit run.json, show the funnel."""
         ledger = Ledger.of(selection, sources_in)
         ledger.phases, ledger.stages = self.phases, self.stages
+        ledger.models = summary(self.servers(), self.waited)
         ledger.check(*scored_rows(self.store))
-        ledger.write(self.store, config_hash(self.plan), self.engine_name)
+        ledger.write(self.store, config_hash(self.plan), self._engine.describe() if self._engine else "none was needed")
         self.console.print()
         self.console.print(
             funnel(
@@ -139,7 +143,31 @@ class Run:
                 [*[s.name for s in self.plan.stages], "select", "duplicates", "caps", "sample", "encode"],
             )
         )
+        for line in sentences(ledger.models):
+            self.console.print(line, soft_wrap=True)
         return ledger
+
+
+def make_engine(plan: Plan, kind: str, address: str | None) -> Engine:
+    """The engine of that kind, started. Raises UsageError where the plan's models need GPUs that it has not."""
+    workers = plan.loaded.manifest.engine.workers
+    memory = plan.loaded.manifest.engine.gpu_memory_gb
+    engine: Engine
+    if kind == "inline":
+        from curation.engine.inline import InlineEngine
+
+        cores = len(os.sched_getaffinity(0))
+        engine = InlineEngine((workers or cores) if plan.on_gpu else 1)
+    else:
+        from curation.engine.ray_engine import RayEngine
+
+        engine = RayEngine(address, workers)
+    try:
+        check_gpus(plan.on_gpu, engine.gpus(), memory * 1000 if memory else gpu_memory_mb())
+    except UsageError:
+        engine.close()
+        raise
+    return engine
 
 
 def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callable[[str], None]) -> pa.Table:

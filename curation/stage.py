@@ -8,15 +8,18 @@ engine compares. It is plain Python, knows neither Ray nor files, and can be cal
     stage.run({"pixels": [Pixels.of(array)]})      # -> {"sharpness": [12.5]}
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from curation.errors import Unavailable
+from curation.models.registry import open_model
 
 Batch = Mapping[str, Sequence[Any]]
 """Columns of equal length. `pixels` holds `curation.pixels.Pixels`; every other column plain Python values."""
@@ -52,15 +55,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker holding this stage needs."""
+    """What this stage costs the worker that holds it; of a model on a GPU, the worker holds only the front.
 
-    cpus: float = 1.0
-    gpus: float = 0.0
+    memory_mb     in the worker: where a machine's memory is short, fewer workers start
+    milliseconds  about what one record of 1 MP costs on one core; for `curate plan` only
+    batch_rows    rows handed to `run` at once; fewer at the end of a micro-batch
+    """
+
     memory_mb: int = 100
     milliseconds: float = 1.0
-    """About what one record of 1 MP costs on one core; for `curate plan` only."""
     batch_rows: int = 32
-    """Rows handed to `run` at once; less at the end of a chunk."""
 
 
 class Stage(ABC):
@@ -108,6 +112,26 @@ class Stage(ABC):
         """
 
 
+class ModelParams(Params):
+    """The parameters that every stage with a model has."""
+
+    model: str | None = Field(None, description="embedded, production, or BACKEND:ARGUMENT; default: `models:`")
+    device: Literal["cpu", "cuda"] | None = Field(
+        None, description="where the model computes; default: the manifest's `device:`, where the model can"
+    )
+
+
+class ModelStage(Stage):
+    """A stage that asks a model of the role `role`, as `self.model`; it does not know where the model computes."""
+
+    role: ClassVar[str]
+    Params = ModelParams
+    model: Any
+
+    def load(self) -> None:
+        self.model = open_model(self.role, self.params.model or "embedded", self.params.device or "cpu")
+
+
 def rowwise(columns: Sequence[str], score: Callable[..., tuple[Any, ...]], *inputs: Sequence[Any]) -> Columns:
     """Apply `score` to each row of `inputs`; it returns one value per name in `columns`.
 
@@ -132,7 +156,7 @@ def run_guarded(stage: Stage, batch: Batch) -> Columns:
     """Run a batch; when the stage raises, run it row by row, so that the failure stays with its row."""
     rows = len(next(iter(batch.values())))
     try:
-        return check_columns(stage, stage.run(batch), rows)
+        return _finite(check_columns(stage, stage.run(batch), rows))
     except Unavailable:
         raise
     except Exception as error:  # noqa: BLE001 (any error of a stage belongs to a row)
@@ -150,3 +174,20 @@ def check_columns(stage: Stage, columns: Columns, rows: int) -> Columns:
         if len(values) != rows:
             raise ValueError(f"stage {stage.name} returned {len(values)} values of {name} for {rows} rows")
     return columns
+
+
+def _finite(columns: Columns) -> Columns:
+    """A `Failure` in place of every NaN or infinity: it is a model's mistake, and no threshold could judge it."""
+    return {name: [_checked(name, value) for value in values] for name, values in columns.items()}
+
+
+def _checked(name: str, value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        sound = bool(np.isfinite(value))
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        sound = bool(np.isfinite(value).all())
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], float):
+        sound = all(each is None or math.isfinite(each) for each in value)
+    else:
+        sound = True
+    return value if sound else Failure(f"its {name} is not a finite number")

@@ -3,17 +3,15 @@
 import pyarrow as pa
 from pydantic import Field
 
-from curation.models.registry import open_model
 from curation.pixels import mean, over_stills
-from curation.stage import Batch, Column, Columns, Params, Resources, Stage
+from curation.stage import Batch, Column, Columns, ModelParams, ModelStage, Resources
 
 
-class AestheticParams(Params):
+class AestheticParams(ModelParams):
     model: str | None = Field(None, description="embedded, production, laion:v2[:HEAD][:TOWER], laion:v1:HEAD[:TOWER]")
-    device: str = Field("cpu", description='where a CLIP tower runs: "cpu", "cuda", "cuda:1" ...')
 
 
-class Aesthetic(Stage):
+class Aesthetic(ModelStage):
     """Embedded: MEASURED QUALITY, not taste: sharpness, exposure, contrast, colour, naturalness and JPEG blocks, 0-10.
 
     It ranks a blurred, dark, flat or crushed copy below its original. It cannot tell a fine photo from a dull one.
@@ -34,9 +32,6 @@ class Aesthetic(Stage):
     resources = Resources(milliseconds=20)
     role = "aesthetic"
     Params = AestheticParams
-
-    def load(self) -> None:
-        self.model = open_model("aesthetic", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
         return {"aesthetic": over_stills(batch["pixels"], self.model.aesthetic, mean)}

@@ -6,9 +6,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.models.captioner import Effort, Scene, shown
-from curation.models.registry import ModelInfo, describe, open_model, split
+from curation.models.registry import ModelInfo, describe, split
 from curation.pixels import Pixels
-from curation.stage import Batch, Column, Columns, Failure, Params, Resources, Stage, rowwise
+from curation.stage import Batch, Column, Columns, Failure, ModelParams, ModelStage, Resources, rowwise
 
 PROMPT = (
     "Describe this picture in one detailed paragraph, as a caption from which an image generator could learn: the "
@@ -29,11 +29,10 @@ NEEDS: dict[str, tuple[tuple[str, ...], Resources]] = {
 """What each backend reads and costs; those of transformers are a 4B model's, a second a record on a GPU."""
 
 
-class CaptionParams(Params):
+class CaptionParams(ModelParams):
     valueless: ClassVar[frozenset[str]] = frozenset({"concurrency", "timeout_s", "retries"})
 
     model: str | None = Field(None, description="embedded, production, transformers:ID_OR_FOLDER, openai:URL#MODEL")
-    device: str = Field("cpu", description='where a transformers model runs: "cpu", "cuda", "cuda:1" ...')
     prompt: str = Field(PROMPT, max_length=20_000, description="what a model is asked about a picture")
     clip_prompt: str = Field(CLIP_PROMPT, max_length=20_000, description="and about a clip; {frames} is their number")
     max_tokens: int = Field(256, gt=0, le=4096, description="length of an answer, decoded greedily (temperature 0)")
@@ -48,7 +47,7 @@ class CaptionParams(Params):
     least: float = Field(0.12, ge=0, le=1, description="embedded: no caption without a tag of this probability")
 
 
-class Caption(Stage):
+class Caption(ModelStage):
     """A caption by a vision-language model, or embedded: tags and overlay text in a sentence, marked as such.
 
     embedded                    from `- tags` and `- overlay` before it; names objects, describes no scenes
@@ -80,9 +79,8 @@ class Caption(Stage):
         return NEEDS[_backend(params)][1]
 
     def load(self) -> None:
-        spec = self.params.model or "embedded"
-        self.model = open_model("captions", spec, self.params.device)
-        self.info: ModelInfo = describe("captions", spec)
+        super().load()
+        self.info: ModelInfo = describe("captions", self.params.model or "embedded")
 
     def run(self, batch: Batch) -> Columns:
         captions = self._of_pixels(batch) if "pixels" in batch else self._of_tags(batch)

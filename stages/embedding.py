@@ -3,19 +3,12 @@
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field
 
-from curation.models.registry import open_model
 from curation.pixels import over_stills
-from curation.stage import Batch, Column, Columns, Params, Resources, Stage
+from curation.stage import Batch, Column, Columns, ModelStage, Resources
 
 
-class EmbeddingParams(Params):
-    model: str | None = None
-    device: str = Field("cpu", description='where the model runs: "cpu", "cuda", "cuda:1" ...')
-
-
-class Embedding(Stage):
+class Embedding(ModelStage):
     """One unit vector a picture; the cosine of two says how alike they look (1 the same picture).
 
     Embedded: EfficientNet-lite0, 1280 values. Production: an open_clip image tower (512 for ViT-B-32).
@@ -29,12 +22,8 @@ class Embedding(Stage):
             pa.list_(pa.float16()), "the picture's features, unit length; as many values as the model has"
         ),
     }
-    resources = Resources(cpus=1.0, memory_mb=600, milliseconds=34)
+    resources = Resources(memory_mb=600, milliseconds=34)
     role = "image_embedding"
-    Params = EmbeddingParams
-
-    def load(self) -> None:
-        self.model = open_model("image_embedding", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
         vectors = over_stills(batch["pixels"], self.model.embed, _direction)

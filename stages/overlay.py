@@ -9,9 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from curation.models.registry import open_model
 from curation.pixels import Pixels
-from curation.stage import Batch, Column, Columns, Params, Resources, Stage, rowwise
+from curation.stage import Batch, Column, Columns, ModelParams, ModelStage, Resources, rowwise
 
 Box = NDArray[np.float32]
 OWNERS = re.compile(
@@ -26,15 +25,13 @@ MOST_READ = 12
 MOST_TEXT = 300
 
 
-class OverlayParams(Params):
-    model: str | None = None
-    device: str = "cpu"
+class OverlayParams(ModelParams):
     read: bool = Field(
         True, description="read the text; without it only its place is found, and pwatermark knows no words"
     )
 
 
-class Overlay(Stage):
+class Overlay(ModelStage):
     """Lines of text by OCR and what they say; text in the scene counts like text put over it.
 
     `pwatermark` is a rule over place and words, NOT a trained probability: see `watermark`.
@@ -61,9 +58,6 @@ class Overlay(Stage):
     resources = Resources(memory_mb=300, milliseconds=240)
     role = "overlay"
     Params = OverlayParams
-
-    def load(self) -> None:
-        self.model = open_model("overlay", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
         return rowwise(list(self.writes), self._look, batch["pixels"])

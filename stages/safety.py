@@ -3,17 +3,15 @@
 import pyarrow as pa
 from pydantic import Field
 
-from curation.models.registry import open_model
 from curation.pixels import mean, over_stills
-from curation.stage import Batch, Column, Columns, Params, Resources, Stage
+from curation.stage import Batch, Column, Columns, ModelParams, ModelStage, Resources
 
 
-class SafetyParams(Params):
+class SafetyParams(ModelParams):
     model: str | None = Field(None, description="embedded, production, laion:nsfw:HEAD[:TOWER]")
-    device: str = Field("cpu", description='where the model runs: "cpu", "cuda" ...')
 
 
-class Safety(Stage):
+class Safety(ModelStage):
     """Probability of nudity or sexual content. Embedded: Open-NSFW (2016), weak on drawings, blind to violence.
 
     Or `model: laion:nsfw:HEAD_FILE`, LAION's CLIP-based NSFW detector on OpenAI's CLIP ViT-L/14 (for the ViT-B/32
@@ -32,9 +30,6 @@ class Safety(Stage):
     resources = Resources(memory_mb=200, milliseconds=45)
     role = "safety"
     Params = SafetyParams
-
-    def load(self) -> None:
-        self.model = open_model("safety", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
         rows = over_stills(batch["pixels"], lambda stills: [[p] for p in self.model.punsafe(stills)], _joined)

@@ -1,19 +1,12 @@
 """How well a caption fits its picture."""
 
 import pyarrow as pa
-from pydantic import Field
 
-from curation.models.registry import open_model
 from curation.pixels import mean
-from curation.stage import Batch, Column, Columns, Params, Resources, Stage
+from curation.stage import Batch, Column, Columns, ModelStage, Resources
 
 
-class SimilarityParams(Params):
-    model: str | None = None
-    device: str = Field("cpu", description='where the model runs: "cpu", "cuda", "cuda:1" ...')
-
-
-class Similarity(Stage):
+class Similarity(ModelStage):
     """Similarity of the picture with each of its captions.
 
     The scale is the model's: with the embedded one see curation/models/weights/image_text.md for where
@@ -27,12 +20,8 @@ class Similarity(Stage):
         "similarity": Column(pa.float32(), "of `caption`; higher fits better, about -1..1; null without a caption"),
         "caption_similarities": Column(pa.list_(pa.float32()), "of each of `captions`, in their order"),
     }
-    resources = Resources(cpus=1.0, memory_mb=700, milliseconds=38)
+    resources = Resources(memory_mb=700, milliseconds=38)
     role = "image_text"
-    Params = SimilarityParams
-
-    def load(self) -> None:
-        self.model = open_model("image_text", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
         """One call of the model for all distinct pairs of the batch: a GPU wants them together."""

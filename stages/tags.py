@@ -3,19 +3,16 @@
 import pyarrow as pa
 from pydantic import Field
 
-from curation.models.registry import open_model
 from curation.pixels import over_stills
-from curation.stage import Batch, Column, Columns, Params, Resources, Stage
+from curation.stage import Batch, Column, Columns, ModelParams, ModelStage, Resources
 
 
-class TagsParams(Params):
-    model: str | None = None
-    device: str = Field("cpu", description='where the model runs: "cpu", "cuda", "cuda:1" ...')
+class TagsParams(ModelParams):
     top: int = Field(5, gt=0, le=1000, description="how many classes are looked at")
     least: float = Field(0.05, ge=0, le=1, description="classes below this probability are left out")
 
 
-class Tags(Stage):
+class Tags(ModelStage):
     """The likeliest classes. Embedded: the 1000 of ImageNet, so many dogs, no people, no actions."""
 
     name = "tags"
@@ -24,12 +21,9 @@ class Tags(Stage):
         "tags": Column(pa.list_(pa.string()), "class names, likeliest first"),
         "tag_scores": Column(pa.list_(pa.float32()), "their probabilities, 0..1; all classes sum to 1"),
     }
-    resources = Resources(cpus=1.0, memory_mb=600)
+    resources = Resources(memory_mb=600)
     role = "tags"
     Params = TagsParams
-
-    def load(self) -> None:
-        self.model = open_model("tags", self.params.model or "embedded", self.params.device)
 
     def run(self, batch: Batch) -> Columns:
         rows = over_stills(batch["pixels"], lambda stills: self.model.tags(stills, self.params.top), _mean_tags)

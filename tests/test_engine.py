@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.corpus import write_corpus
 
-from curation.engine import lay_out
+from curation.engine.layout import Node, lay_out
 from curation.errors import UsageError
 
 RECORDS = 24
@@ -149,10 +149,10 @@ def test_a_record_that_kills_its_worker_is_quarantined_alone(tmp_path: Path) -> 
 
 
 def test_the_layout_leaves_room_for_ray_and_for_the_loss_of_a_node() -> None:
-    assert lay_out([2.0], None).workers == 2 and lay_out([2.0], None).cpus * 2 <= 1.5
-    two_nodes = lay_out([2.0, 1.0], None)
+    assert lay_out([Node(2.0)], None).workers == 2 and lay_out([Node(2.0)], None).cpus * 2 <= 1.5
+    two_nodes = lay_out([Node(2.0), Node(1.0)], None)
     assert two_nodes.workers == 3 and two_nodes.cpus * 3 <= 0.5
     with pytest.raises(UsageError, match="would hang"):
-        lay_out([0.5], None)
+        lay_out([Node(0.5)], None)
     with pytest.raises(UsageError, match="would hang"):
-        lay_out([2.0], 1000)
+        lay_out([Node(2.0)], 1000)

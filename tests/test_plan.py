@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from curation.devices import check_gpus
 from curation.errors import UsageError
 from curation.load import load
+from curation.models.registry import ModelInfo
 from curation.plan import Plan, make_plan
 
 
@@ -61,7 +63,30 @@ def test_a_gate_is_in_no_fingerprint_but_parameters_are(tmp_path: Path) -> None:
     assert read.score_fingerprint != unread.score_fingerprint
 
 
-def test_a_stage_on_a_gpu_gets_a_pool_of_its_own(tmp_path: Path) -> None:
-    groups = plan(tmp_path, "  - phash\n  - embedding: {device: cuda}\n  - resolution\n").groups
-    assert [[stage.name for stage in group] for group in groups] == [["probe", "phash"], ["embedding"], ["resolution"]]
-    assert [group[0].resources.gpus for group in groups] == [0, 1, 0]
+def test_a_model_computes_on_the_runs_device_where_it_can(tmp_path: Path) -> None:
+    score = "  - phash\n  - embedding\n  - tags: {device: cpu}\n  - overlay\n"
+    made = plan(tmp_path, score, "device: cuda\n")
+    assert {stage.name: stage.device for stage in made.stages} == {
+        "probe": "cpu",
+        "phash": "cpu",
+        "embedding": "cuda",
+        "tags": "cpu",
+        "overlay": "cpu",
+    }
+    assert list(made.on_gpu) == ["embedded:efficientnet-lite0"]
+    assert not plan(tmp_path, score).on_gpu
+
+
+def test_a_device_that_a_model_cannot_use_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"score.*device.*computes on a CPU alone"):
+        plan(tmp_path, "  - overlay: {device: cuda}\n")
+
+
+def test_models_that_do_not_fit_a_gpu_are_refused_with_the_sum(tmp_path: Path) -> None:
+    models = {name: ModelInfo(name, "", gpu_mb=size) for name, size in (("large", 60_000), ("huge", 30_000))}
+    with pytest.raises(UsageError, match=r"large 60,000 MB.*huge 30,000 MB = 90,000 MB of 80,000 MB"):
+        check_gpus(models, 1, 80_000)
+    with pytest.raises(UsageError, match="there is none"):
+        check_gpus(models, 0, None)
+    check_gpus(models, 1, None)
+    check_gpus({}, 0, None)

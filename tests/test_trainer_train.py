@@ -21,7 +21,8 @@ import torch
 from helpers.shards import folder, samples
 from helpers.training import BUCKET, NULL, settings, shards, trained
 
-from curation.engine import RayEngine, train_workers
+from curation.engine.ray_engine import RayEngine
+from curation.engine.ray_training import train_workers
 from curation.errors import CurationError, UsageError
 from curation.shards.reader import Shards
 from curation.stores.storage import Store

@@ -21,6 +21,7 @@ from curation.encoding.earlier import FITTED, EarlierShards, Keys, Parts
 from curation.encoding.jobs import CODE_VERSION, ShardJob, seconds_of
 from curation.encoding.posterior import Posterior, posteriors
 from curation.errors import CurationError
+from curation.inference.client import waited
 from curation.manifest import EncodeSection
 from curation.media.sandbox import Decoder, Limits
 from curation.media.standardize import Recipe, Standardized
@@ -48,8 +49,13 @@ class EncodeSettings:
     text: ModelInfo | None
     context: RunContext
     limits: Limits
-    device: str = "cpu"
+    vae_device: str = "cpu"
+    text_device: str = "cpu"
     video_decoder: str = "pyav"
+
+    @property
+    def on_gpu(self) -> bool:
+        return "cuda" in (self.vae_device, self.text_device)
 
 
 class ShardEncoder:
@@ -66,14 +72,16 @@ class ShardEncoder:
     def vae(self) -> Any:
         """Raises CurationError where it, or its device, cannot be had."""
         try:
-            return open_model("vae", self.settings.encode.vae, self.settings.device)
+            return open_model("vae", self.settings.encode.vae, self.settings.vae_device)
         except (RuntimeError, AssertionError) as error:  # the last: torch without CUDA
             name = self.settings.vae.id if self.settings.vae else self.settings.encode.vae
-            raise CurationError(f"the VAE {name} cannot encode on {self.settings.device}: {sentence(error)}") from error
+            raise CurationError(
+                f"the VAE {name} cannot encode on {self.settings.vae_device}: {sentence(error)}"
+            ) from error
 
     @property
     def text(self) -> Any:
-        return open_model("text", str(self.settings.encode.text), self.settings.device)
+        return open_model("text", str(self.settings.encode.text), self.settings.text_device)
 
     def encode_item(self, item: dict[str, Any]) -> dict[str, Any]:
         """Make the shard of a job, or report the records that cannot be encoded; the report comes last.
@@ -100,7 +108,7 @@ class ShardEncoder:
                 self.store.put(job.staged(container.suffix), local)
         name = job.failed if failures else job.done
         self.store.write(name, json.dumps(report, sort_keys=True).encode())
-        return {"job": item, "failures": failures, "samples": len(rows)}
+        return {"job": item, "failures": failures, "samples": len(rows), "waited": waited()}
 
     def close(self) -> None:
         """End the decoder's process and the threads."""

@@ -13,6 +13,7 @@ from curation.encoding.reconstruct import reconstruct
 from curation.media.sandbox import Limits
 from curation.plan import Plan
 from curation.progress import PhaseProgress
+from curation.reporting.models import busy
 from curation.scoring.score import RunContext
 from curation.session import Run
 from curation.shards.containers import CONTAINERS
@@ -73,7 +74,8 @@ def settings_of(plan: Plan, store: Store) -> EncodeSettings:
         plan.text,
         RunContext.of(store, manifest.source),
         Limits.of(manifest.engine),
-        manifest.encode.device,
+        plan.encode_device(plan.vae),
+        plan.encode_device(plan.text),
         manifest.engine.video_decoder,
     )
 
@@ -82,8 +84,10 @@ def _encode(run: Run, members: dict[ShardJob, list[str]], todo: Sequence[ShardJo
     """Make the shards of `todo`; afterwards each has its report."""
     write_members(run.store, todo, members)
     with PhaseProgress("encode", sum(job.samples for job in todo), run.console) as progress:
-        pools = [encode_pool(settings_of(run.plan, run.store))]
-        for report in run.reports(pools, (job.as_item() for job in todo)):
+        pool = encode_pool(settings_of(run.plan, run.store))
+        progress.note(busy(run.servers) if pool.on_gpu else None)
+        for report in run.reports(pool, (job.as_item() for job in todo)):
+            run.note_waiting(report)
             progress.advance(report["samples"])
 
 

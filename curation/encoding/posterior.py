@@ -17,26 +17,26 @@ Posterior = tuple[Halfs, Halfs | None]
 
 
 def posteriors(
-    vae: Any, name: str, pictures: Sequence[NDArray[np.uint8]], encode: EncodeSection
+    vae: Any, name: str, pictures: Sequence[NDArray[np.uint8]], encode: EncodeSection, device: str = "cpu"
 ) -> Iterator[Posterior]:
     """uint8 [(T,) H, W, 3] each -> raw mean and log-variance, fp16 [C, t, h, w]; constant ones [C, 1, 1, 1].
 
     On a CPU one by one: that costs nothing, and no convolution's choice of algorithm can make a latent
     depend on its neighbours in the batch. Raises CurationError where the VAE, called `name`, refuses them.
     """
-    size = 1 if encode.device == "cpu" else max(1, len(pictures))
+    size = 1 if device == "cpu" else max(1, len(pictures))
     for batch in (pictures[i : i + size] for i in range(0, len(pictures), size)):
-        means, logvars = _posterior(vae, name, np.stack(batch), encode)
+        means, logvars = _posterior(vae, name, np.stack(batch), encode, device)
         for i in range(len(batch)):
             yield _half(means[i]), None if logvars is None else _half(_spatially_constant(logvars[i]))
 
 
-def _posterior(vae: Any, name: str, pixels: NDArray[np.uint8], encode: EncodeSection) -> tuple[Any, Any]:
+def _posterior(vae: Any, name: str, pixels: NDArray[np.uint8], encode: EncodeSection, device: str) -> tuple[Any, Any]:
     """uint8 [B, (T,) H, W, 3] -> float32 mean and log-variance (None where it is not stored) [B, C, (t,) h, w]."""
-    with one_thread(), in_precision(encode.precision, encode.device):
+    with one_thread(), in_precision(encode.precision, device):
         values = in_range(pixels)
         try:
-            mean, logvar = vae.encode(values.to(encode.device))
+            mean, logvar = vae.encode(values.to(device))
         except (RuntimeError, ValueError) as error:
             raise CurationError(f"the VAE {name} cannot encode {tuple(values.shape)}: {sentence(error)}") from error
     return mean.float(), logvar.float().clamp(-30, 20) if logvar is not None and encode.logvar else None

@@ -67,7 +67,7 @@ def _pictures(store: Store, encoder: ShardEncoder, wanted: Iterable[Wanted]) -> 
         original = encoder.standardized(row)
         if isinstance(original, Standardized):  # its file may have gone since
             sample = open_shard(store.child("shards"), job.path(suffix))[position]
-            decoded = decode(encoder.vae, sample, encoder.settings.device)
+            decoded = decode(encoder.vae, sample, encoder.settings.vae_device)
             strips = [_strip(original.rgb), _strip(decoded)]
             store.write(f"{FOLDER}/{identity}.png", _png(np.concatenate(strips, axis=1 if decoded.ndim == 3 else 0)))
             yield identity, round(psnr_db(original.rgb, decoded), 2)

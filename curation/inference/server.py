@@ -115,6 +115,11 @@ class Server:
         return self.submit(spec, call, rows).result()
 
     @property
+    def broken(self) -> bool:
+        """Whether the device can no longer be used."""
+        return self._broken is not None
+
+    @property
     def load(self) -> int:
         """Rows that wait or are being computed."""
         with self._changed:

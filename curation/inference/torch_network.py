@@ -1,5 +1,6 @@
 """What networks of torch have in common: precision, memory layout, copies to the device, its errors."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,6 +13,8 @@ from curation.inference.network import Array, DeviceFault, Network, OutOfMemory,
 from curation.stage import sentence
 from curation.threads import one_thread
 
+LEAST_PARITY = 0.999
+
 
 def computing_device(device: str) -> str:
     """The device that torch computes on: "cuda", or "cpu" where the GPU is a pretended one (see `curation.devices`)."""
@@ -20,8 +23,13 @@ def computing_device(device: str) -> str:
     return "cpu" if device != "cpu" and pretended() else device
 
 
+def half_on_gpu(device: str) -> Precision:
+    """fp16 on a GPU, fp32 on a CPU and on pretended GPUs."""
+    return "fp16" if computing_device(device) != "cpu" else "fp32"
+
+
 class TorchNetwork(Network):
-    """Subclasses load their modules, give them to `placed`, and compute in `forward`.
+    """Subclasses load a module, give it to `place`, and compute with `self.module` in `forward`.
 
     Arrays of bytes cross to the device as bytes: converting and normalizing is `forward`'s.
     """
@@ -30,8 +38,10 @@ class TorchNetwork(Network):
         import torch
 
         self.argument, self.precision = argument, precision
+        self.module: Any
         self.device = torch.device(computing_device(device))
-        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.half = torch.bfloat16 if precision == "bf16" else torch.float16
+        self.dtype = torch.float32
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise CurationError(
                 "torch finds no CUDA device in this process; say `device: cpu`, or install torch with CUDA"
@@ -42,11 +52,31 @@ class TorchNetwork(Network):
     def on_gpu(self) -> bool:
         return self.device.type == "cuda"
 
-    def placed(self, module: Any) -> Any:
-        """The module on the device, for inference; on a GPU in channels_last, which its convolutions run faster in."""
+    def place(self, module: Any, call: str, probe: Sequence[Array]) -> dict[str, float]:
+        """Put the module on the device, as `self.module`, in the wanted precision; returns {} or its `parity`.
+
+        In half precision that is the cosine between the first answers to `probe`, a batch, in fp32 and in half. Below
+        0.999 the module stays in fp32: its weights or activations do not fit the smaller type.
+        """
         import torch
 
-        module = module.eval().requires_grad_(False).to(self.device, self.dtype)
+        self.module, self.dtype = self._placed(module, torch.float32), torch.float32
+        if self.precision == "fp32":
+            return {}
+        exact = self.compute(call, probe)[0]
+        self.module, self.dtype = self._placed(copy.deepcopy(module), self.half), self.half
+        parity = cosine(exact, self.compute(call, probe)[0])
+        if not parity >= LEAST_PARITY:
+            self.module, self.dtype = self._placed(module, torch.float32), torch.float32
+        else:
+            module.to("cpu")
+        return {"parity": parity}
+
+    def _placed(self, module: Any, dtype: Any) -> Any:
+        """For inference; on a GPU in channels_last, which its convolutions run faster in."""
+        import torch
+
+        module = module.eval().requires_grad_(False).to(self.device, dtype)
         return module.to(memory_format=torch.channels_last) if self.on_gpu else module
 
     @abstractmethod
@@ -105,6 +135,12 @@ def _torch_errors() -> Iterator[None]:
         if "CUDA error" in str(error) or "CUBLAS" in str(error) or "CUDNN" in str(error):
             raise DeviceFault(f"the GPU failed: {sentence(error)}") from error
         raise
+
+
+def cosine(a: Array, b: Array) -> float:
+    """Between two arrays of any shape; NaN where one is not finite."""
+    a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30))
 
 
 def normalized(images: Any, mean: Sequence[float], std: Sequence[float], dtype: Any) -> Any:

@@ -83,7 +83,9 @@ class ImageTextHead:
         parts = [EfficientNet.describe(""), MiniLm.describe("")]
         problem = next((part.problem for part in parts if part.problem), None)
         hashes = [sha256(FILE), *(part.sha256 for part in parts)]
-        return ModelInfo("embedded:efficientnet-lite0+minilm", "+".join(value[:21] for value in hashes), problem)
+        identity = "embedded:efficientnet-lite0+minilm"
+        digest = "+".join(value[:21] for value in hashes)
+        return ModelInfo(identity, digest, problem, devices=parts[0].devices, gpu_mb=parts[0].gpu_mb)
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         from safetensors.numpy import load_file
@@ -95,6 +97,6 @@ class ImageTextHead:
     def similarity(self, pixels: Sequence[Pixels], captions: Sequence[str]) -> list[float]:
         """For each pair a value, about -0.7..0.8; higher fits better (the card has the usual quantiles)."""
         return [
-            self.head.similarity(self.head.place(self.images.features(picture)), text)
-            for picture, text in zip(pixels, self.texts.embed(captions), strict=True)
+            self.head.similarity(self.head.place(features), text)
+            for features, text in zip(self.images.features(pixels), self.texts.embed(captions), strict=True)
         ]

@@ -158,7 +158,8 @@ class Choice:
                 read_head(self.file, self.form)
             except CurationError as error:
                 problem = str(error)
-        return ModelInfo(name, f"{digest[:21]}+{tower.sha256[:21]}", problem)
+        sha = f"{digest[:21]}+{tower.sha256[:21]}"
+        return ModelInfo(name, sha, problem, devices=tower.devices, gpu_mb=tower.gpu_mb)
 
 
 class _Laion:

@@ -1,8 +1,7 @@
 """Production image-text similarity and image embedding: any model that open_clip can load."""
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from curation.errors import CurationError
+from curation.inference.client import connect
+from curation.inference.network import Precision, Row, Signature, Spec
+from curation.inference.torch_network import TorchNetwork, half_on_gpu, normalized
 from curation.models.captions import bounded
 from curation.models.hub import hub_problem
 from curation.models.packaged import sha256
@@ -22,6 +24,8 @@ from curation.stage import sentence
 
 SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
 LONGEST = 20
+BATCH_MB = 2000
+"""Beside its weights: the activations of 128 pictures of 224 px in ViT-L/14, and the CUDA context."""
 CACHED = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -83,69 +87,98 @@ class OpenClip:
             return ModelInfo(f"open_clip:{name}", "", f"there is no model file {', '.join(missing) or argument}")
         # A tag's weights are identified by the tag: the hash must not change once they are downloaded.
         digest = sha256(*choice.files) if choice.files else hashlib.sha256(argument.encode()).hexdigest()
-        return ModelInfo(f"open_clip:{name}", digest, _problem(choice))
+        size = sum(path.stat().st_size for path in choice.files) >> 20
+        return ModelInfo(f"open_clip:{name}", digest, _problem(choice), devices=("cpu", "cuda"), gpu_mb=size + BATCH_MB)
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         choice = Choice.parse(argument)
         if problem := self.describe(argument).problem:  # a hub that is out of reach would be retried for a minute
             raise CurationError(f"the model 'open_clip:{argument}' cannot be had: {problem}")
+        self.network = connect(Spec(f"{__name__}:ClipNetwork", argument, device, half_on_gpu(device)))
+        facts = self.network.facts
+        self.dimensions = int(facts["dimensions"])
+        self._sized = sizing(facts["preprocess"])
+        self.memo_key = ("open_clip", argument, device)
         mend()
         import open_clip
 
+        self.tokenizer = open_clip.get_tokenizer(_architecture(choice))
+
+    def embed(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
+        """float32 [N, D], unit length; D is the model's (512 for ViT-B-32). Each picture is computed once."""
+        slots = [picture.memo(self.memo_key, _empty_slot) for picture in pixels]
+        todo = list(
+            {id(slot): (slot, picture) for slot, picture in zip(slots, pixels, strict=True) if not slot}.values()
+        )
+        answers = self.network.run("image", [self.prepare(picture) for _, picture in todo])
+        for (slot, _), (vector,) in zip(todo, answers, strict=True):
+            slot.append(vector)
+        return np.stack([slot[0] for slot in slots]) if slots else np.empty((0, self.dimensions), np.float32)
+
+    def prepare(self, picture: Pixels) -> Row:
+        """uint8 [S, S, 3], resized and cropped as the model's own preprocessing does it."""
+        return (np.asarray(self._sized(image_of(picture)), np.uint8),)
+
+    def similarity(self, pixels: Sequence[Pixels], captions: Sequence[str]) -> list[float]:
+        """For each pair the cosine, -1..1: with ViT-B-32 about 0.3 for matching captions, 0.1 for swapped."""
+        distinct = list(dict.fromkeys(captions))
+        tokens = self.tokenizer([bounded(caption) for caption in distinct]).numpy() if distinct else ()
+        vectors = self.network.run("text", [(row,) for row in tokens])
+        texts = {caption: vector for caption, (vector,) in zip(distinct, vectors, strict=True)}
+        images = self.embed(pixels)
+        return [float(image @ texts[caption]) for image, caption in zip(images, captions, strict=True)]
+
+
+class ClipNetwork(TorchNetwork):
+    """Both towers. Calls: `image`, uint8 [S, S, 3] -> float32 [D]; `text`, int64 [context] -> float32 [D]; unit length.
+
+    facts: `preprocess` (open_clip's PreprocessCfg), `dimensions`, and in half precision `parity`, the cosine between
+    a random picture's vector and the one in fp32.
+    """
+
+    def __init__(self, argument: str, device: str, precision: Precision) -> None:
+        super().__init__(argument, device, precision)
+        mend()
+        import open_clip
+
+        choice = Choice.parse(argument)
         try:
-            name = _architecture(choice)
-            self.model, _, self.preprocess = open_clip.create_model_and_transforms(
-                name, choice.weights, device=device, require_pretrained=True, weights_only=True
+            model = open_clip.create_model(
+                _architecture(choice), choice.weights, device="cpu", require_pretrained=True, weights_only=True
             )
-            self.tokenizer = open_clip.get_tokenizer(name)
         except Exception as error:  # torch, the hub and open_clip raise what they like
             raise CurationError(
                 f"the model 'open_clip:{argument}' cannot be loaded ({sentence(error)}); give weights that "
                 "fit the architecture, or choose `embedded`"
             ) from error
-        self.model.eval().requires_grad_(False)
-        self.device = device
-        self.memo_key = ("open_clip", argument, device)
-        # On a CPU one at a time: sums, and so the last bits of a score, would depend on the batch.
-        self.batch = 32 if device.startswith("cuda") else 1
-        self.dimensions = int(self.embed([Pixels.of(np.zeros((8, 8, 3), np.uint8))]).shape[1])
+        preprocess: dict[str, Any] = dict(open_clip.get_model_preprocess_cfg(model))
+        self.mean, self.std = preprocess["mean"], preprocess["std"]
+        size = preprocess["size"]
+        self.side = (size, size) if isinstance(size, int) else tuple(size)
+        probe = np.random.default_rng(0).integers(0, 256, (1, *self.side, 3), np.uint8)
+        parity = self.place(model, "image", [probe])
+        dimensions = self.compute("image", [probe])[0].shape[1]
+        self.facts = {"preprocess": preprocess, "dimensions": int(dimensions), **parity}
 
-    def embed(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
-        """float32 [N, D], unit length; D is the model's (512 for ViT-B-32)."""
-        slots = [picture.memo(self.memo_key, _empty_slot) for picture in pixels]
-        todo = {id(slot): (slot, picture) for slot, picture in zip(slots, pixels, strict=True) if not slot}
-        missing = list(todo.values())
-        for start in range(0, len(missing), self.batch):
-            part = missing[start : start + self.batch]
-            inputs = [self.preprocess(image_of(picture)) for _, picture in part]
-            for (slot, _), vector in zip(part, self._run(self.model.encode_image, inputs), strict=True):
-                slot.append(vector)
-        return np.stack([slot[0] for slot in slots]) if slots else np.empty((0, self.dimensions), np.float32)
+    def batch_rows(self, signature: Signature) -> int:
+        return 128 if self.on_gpu else 1  # on a CPU one at a time costs nothing, and is the same on every machine
 
-    def similarity(self, pixels: Sequence[Pixels], captions: Sequence[str]) -> list[float]:
-        """For each pair the cosine, -1..1: with ViT-B-32 about 0.3 for matching captions, 0.1 for swapped."""
-        texts: dict[str, NDArray[np.float32]] = {}
-        distinct = list(dict.fromkeys(captions))
-        for start in range(0, len(distinct), self.batch):
-            part = distinct[start : start + self.batch]
-            inputs = self.tokenizer([bounded(caption) for caption in part])
-            texts.update(zip(part, self._run(self.model.encode_text, list(inputs)), strict=True))
-        images = self.embed(pixels)
-        return [float(image @ texts[caption]) for image, caption in zip(images, captions, strict=True)]
+    def forward(self, call: str, tensors: Sequence[Any]) -> Sequence[Any]:
+        if call == "image":
+            vectors = self.module.encode_image(normalized(tensors[0], self.mean, self.std, self.dtype), normalize=True)
+        else:
+            vectors = self.module.encode_text(tensors[0], normalize=True)
+        return [vectors.float()]
 
-    def _run(self, encode: Any, inputs: list[Any]) -> NDArray[np.float32]:
-        """Unit-length rows of one batch of tensors."""
-        import torch
 
-        with torch.inference_mode(), self._precision():
-            vectors = encode(torch.stack(inputs).to(self.device), normalize=True)
-        rows: NDArray[np.float32] = vectors.float().cpu().numpy()
-        return rows
+def sizing(preprocess: dict[str, Any]) -> Callable[[Image.Image], Image.Image]:
+    """The part of open_clip's preprocessing that makes a picture of the model's size; the rest is the network's."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.transforms import Compose, ToTensor
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        import torch
-
-        return torch.autocast("cuda", torch.float16, enabled=self.device.startswith("cuda"))
+    steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
+    end = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
+    return Compose(steps[:end])  # type: ignore[no-any-return]
 
 
 def image_of(pixels: Pixels) -> Image.Image:

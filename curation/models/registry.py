@@ -32,6 +32,10 @@ class ModelInfo:
     """Why it cannot be had here (a missing package, no such path), as a sentence; None when it can."""
     takes: Takes | None = None
     """Of a VAE; None where only loading it could tell."""
+    devices: tuple[str, ...] = ("cpu",)
+    """Where it can compute: "cpu", and "cuda" for a model whose network is batched on a GPU."""
+    gpu_mb: int = 0
+    """About what it takes of a GPU's memory, weights and its largest batch; 0 where that is not known."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
+from curation.devices import check_gpus, gpu_memory_mb, gpus_here
+from curation.engine.layout import Node, lay_out
 from curation.errors import CurationError
 from curation.load import load
 from curation.models.registry import absence
@@ -33,12 +35,9 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     screen.print(stage_table(plan))
     check_answers(plan)
     cores = cpus()
-    from curation.engine import lay_out
-
-    layout = lay_out([cores], plan.loaded.manifest.engine.workers, len(plan.groups))
-    screen.print(
-        f"\npools    {len(plan.groups)} of {layout.workers} workers, {layout.cpus} CPU each, on {cores:g} CPUs here"
-    )
+    layout = lay_out([Node(cores)], plan.loaded.manifest.engine.workers)
+    screen.print(f"\nworkers  {layout.workers}, {layout.cpus} CPU each, on {cores:g} CPUs here")
+    show_gpus(plan, screen.print)
     screen.print(f"memory   about {memory_mb(plan, layout.workers):,} MB for the workers")
     if plan.loaded.manifest.encode:
         screen.print(f"encode   {encode_line(plan)}")
@@ -50,6 +49,16 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     needed = disk_bytes(plan, records)
     screen.print(f"disk     at most about {needed / 1e6:,.0f} MB under {store.root}")
     check_disk(store, needed)
+
+
+def show_gpus(plan: Plan, say: Callable[[str], None]) -> None:
+    """Which models share each GPU and how much memory they take. Raises UsageError where they cannot be had."""
+    if not plan.on_gpu:
+        return
+    memory = plan.loaded.manifest.engine.gpu_memory_gb
+    check_gpus(plan.on_gpu, gpus_here(), memory * 1000 if memory else gpu_memory_mb())
+    parts = ", ".join(f"{model.id} {model.gpu_mb:,} MB" for model in plan.on_gpu.values())
+    say(f"gpus     {gpus_here()} here, each with {parts}")
 
 
 def encode_line(plan: Plan) -> str:

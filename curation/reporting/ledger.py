@@ -31,6 +31,7 @@ class Ledger:
     quarantined: dict[str, int]
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, selection: pa.Table, sources_in: int) -> "Ledger":
@@ -68,6 +69,7 @@ class Ledger:
             "quarantined": self.quarantined,
             "phases": self.phases,
             "stages": self.stages,
+            "models": self.models,
             "engine": engine,
             "config_hash": config_hash,
             "versions": versions(),

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.errors import CurationError
+from curation.inference.client import waited
 from curation.manifest import SourceSection
 from curation.media.sandbox import Decoder, Limits
 from curation.pixels import Pixels
@@ -36,12 +37,11 @@ FETCHERS = 8
 
 @dataclass
 class InWork:
-    """A chunk between the groups of a plan: its cells, the pictures that later groups still need, the costs."""
+    """A chunk on its way through the stages: its cells and what they cost."""
 
     task: ChunkTask
     cells: Cells
     attempt: Attempt
-    pixels: dict[int, Pixels] = field(default_factory=dict)
     infos: dict[int, dict[str, Any]] = field(default_factory=dict)
     """What splitting learnt of the clips among the rows."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -82,12 +82,11 @@ class RunContext:
 
 
 class ChunkScorer:
-    """Holds one worker's loaded stages and decoder; `stages` is the plan's group that this worker runs."""
+    """Holds one worker's loaded stages and decoder."""
 
-    def __init__(self, plan: Plan, context: RunContext, stages: Sequence[PlannedStage] | None = None) -> None:
+    def __init__(self, plan: Plan, context: RunContext) -> None:
         engine = plan.loaded.manifest.engine
         self.plan, self.context, self.attempts = plan, context, engine.attempts
-        self.planned = tuple(stages if stages is not None else plan.stages)
         self.limits, self.video_decoder = Limits.of(engine), engine.video_decoder
         self._decoder: Decoder | None = None
         self._videos: VideoReader | None = None
@@ -143,8 +142,8 @@ class ChunkScorer:
             self._videos = VideoReader(self.limits, self.video_decoder)
         return self._videos
 
-    def advance(self, work: InWork, keep_pixels: bool = False) -> None:
-        """Run this worker's stages over the chunk in micro-batches, decoding one batch ahead."""
+    def advance(self, work: InWork) -> None:
+        """Run the stages over the chunk in micro-batches, decoding one batch ahead."""
         rows = range(work.cells.size)
         careful = work.attempt.count > self.attempts
         batches = self._decoded(work, [[i] for i in rows] if careful else _slices(rows))
@@ -152,10 +151,8 @@ class ChunkScorer:
             for batch, pixels in batches:
                 if careful and not self._still_trusted(work, batch[0]):
                     continue
-                for stage in self.planned:
+                for stage in self.plan.stages:
                     self._run_stage(work, stage, batch, pixels)
-                if keep_pixels:
-                    work.pixels.update({i: pixels[i] for i in batch if i in pixels and work.cells.alive[i]})
         except CurationError:  # a model or its server cannot be had: no worker died, and no row is to blame
             work.attempt.end(self.context.store, work.task.chunk)
             raise
@@ -206,7 +203,7 @@ class ChunkScorer:
     def _bounded(
         self, work: InWork, batches: Sequence[Sequence[int]]
     ) -> Iterator[tuple[Sequence[int], dict[int, Pixels]]]:
-        """Decode what some stage of this worker needs, cutting a batch where its pixels grow too many."""
+        """Decode what some stage needs, cutting a batch where its pixels grow too many."""
         for batch in batches:
             wanted = self._wanted(work, batch)
             clips = {i for i in wanted if work.cells.columns["start_frame"][i] is not None}
@@ -216,9 +213,7 @@ class ChunkScorer:
             pixels: dict[int, Pixels] = {}
             for i in batch:
                 part.append(i)
-                if i in work.pixels:
-                    pixels[i] = work.pixels.pop(i)
-                elif i in clips:
+                if i in clips:
                     if (clip := self._sample(work, i)) is not None:
                         pixels[i] = clip
                 elif (data := fetched.pop(i, None)) is not None and (
@@ -233,9 +228,9 @@ class ChunkScorer:
                 yield part, pixels
 
     def _wanted(self, work: InWork, batch: Sequence[int]) -> list[int]:
-        """Rows for which a stage here lacks its cell and looks at pixels, and which were not handed over decoded."""
-        looking = {stage.name for stage in self.planned if stage.needs_pixels}
-        return [i for i, stages in work.cells.lacking(batch).items() if stages & looking and i not in work.pixels]
+        """Rows for which a stage that looks at pixels lacks its cell."""
+        looking = {stage.name for stage in self.plan.stages if stage.needs_pixels}
+        return [i for i, stages in work.cells.lacking(batch).items() if stages & looking]
 
     def _fetch(self, work: InWork, row: int) -> bytes | None:
         started = time.perf_counter()
@@ -294,6 +289,7 @@ class ChunkScorer:
             "alive": sum(work.cells.alive),
             "seconds": dict(work.seconds),
             "computed": dict(work.computed),
+            "waited": waited(),
         }
 
     def close(self) -> None:

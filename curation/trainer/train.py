@@ -43,7 +43,7 @@ def train(source: str, out: str | None, overrides: Sequence[str], address: str |
     if config.workers == 1:
         work(asdict(job))
     else:
-        from curation.engine import train_workers
+        from curation.engine.ray_training import train_workers
 
         with following(Store(job.out), config.steps, console()):
             train_workers(work, asdict(job), config.workers, config.device != "cpu", address)

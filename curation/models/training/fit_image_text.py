@@ -44,7 +44,7 @@ def read(table: Path, images: EfficientNet, texts: MiniLm) -> Photos:
     features = []
     for row in rows:
         with Image.open(table.parent / row["file"]) as image:
-            features.append(images.features(Pixels.of(np.asarray(image.convert("RGB")))))
+            features += images.features([Pixels.of(np.asarray(image.convert("RGB")))])
     return Photos(
         np.array([feature.pooled for feature in features]),
         np.array([feature.logits for feature in features]),
