@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from curation.encoding.posterior import in_precision, in_range, posteriors
-from curation.manifest import EncodeSection
 from curation.models.diffusers_families import normalise
 from curation.models.diffusers_vae import DiffusersVae
 from curation.models.registry import open_model
 from curation.models.torchvision_mend import mend
+from curation.models.vae import Vae, in_range
 
 mend()
 import diffusers  # noqa: E402 (torchvision has to be mended first)
@@ -109,20 +108,20 @@ def apart(a: Any, b: Any) -> float:
 
 
 def test_bf16_gives_nearly_the_posterior_of_fp32(made: tuple[str, Path]) -> None:
-    name, vae = made[0], DiffusersVae(str(made[1]))
+    name, spec = made[0], f"diffusers:{made[1]}"
     pixels = np.random.default_rng(0).integers(0, 256, (33, 64, 64, 3), np.uint8)
-    ((mean, logvar),) = posteriors(vae, name, [pixels], EncodeSection())
-    ((low_mean, low_logvar),) = posteriors(vae, name, [pixels], EncodeSection(precision="bf16"))
+    ((mean, logvar),) = Vae(spec).posteriors([pixels])
+    ((low_mean, low_logvar),) = Vae(spec, precision="bf16").posteriors([pixels])
     assert mean.dtype == low_mean.dtype == np.float16 and mean.shape[1] == 32 // FACTORS.get(name, (8, 4))[1] + 1
     assert 0.001 < apart(mean, low_mean) < PARITY and apart(logvar, low_logvar) < 2 * PARITY
-    exact, _ = vae.encode(in_range(pixels[None]))
+    values = torch.from_numpy(pixels)[None].movedim(-1, 1).contiguous().float() / 127.5 - 1
+    exact, _ = DiffusersVae(str(made[1])).encode(values)
     assert np.array_equal(mean, exact[0].numpy().astype(np.float16))
 
 
 def test_eight_bits_become_minus_one_to_one_in_fp32_before_any_cast() -> None:
-    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
-    with in_precision("bf16", "cpu"):
-        values = in_range(levels)
+    levels = torch.arange(256, dtype=torch.uint8).repeat_interleave(3).reshape(1, 16, 16, 3)
+    values = in_range(levels)
     assert values.dtype == torch.float32 and values.shape == (1, 3, 16, 16)
     exact = np.arange(256) / 127.5 - 1
     assert np.abs(values[0, 0].flatten().numpy() - exact).max() < 1e-7

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curation.encoding.posterior import Posterior
 from curation.errors import CurationError
+from curation.models.vae import Posterior
 from curation.shards.containers import ShardFile, bytes_of, container_of
 from curation.shards.sample import Halfs, MediaFile, Sample
 from curation.stores.storage import Store

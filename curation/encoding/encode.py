@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from curation.ahead import ahead
 from curation.encoding.account import ChannelSums, Footage
 from curation.encoding.buckets import Bucket, length, recipe
 from curation.encoding.earlier import FITTED, EarlierShards, Keys, Parts
 from curation.encoding.jobs import CODE_VERSION, ShardJob, seconds_of
-from curation.encoding.posterior import Posterior, posteriors
-from curation.errors import CurationError
+from curation.errors import CurationError, Unavailable
 from curation.inference.client import waited
 from curation.manifest import EncodeSection
 from curation.media.sandbox import Decoder, Limits
 from curation.media.standardize import Recipe, Standardized
 from curation.models import ModelInfo, open_model
+from curation.models.vae import Vae
 from curation.plan import digest
 from curation.scoring.score import RunContext
 from curation.shards.containers import CONTAINERS
@@ -58,6 +59,24 @@ class EncodeSettings:
         return "cuda" in (self.vae_device, self.text_device)
 
 
+@dataclass
+class Batch:
+    """Records that are decoded and encoded together, on their way.
+
+    parts   what there is of each sample
+    pixels  place -> what the VAE has yet to see
+    failed  place -> why the record cannot be decoded
+    unread  place -> why its captions cannot be encoded
+    """
+
+    rows: Sequence[dict[str, Any]]
+    keys: Sequence[Keys]
+    parts: list[Parts] = field(default_factory=list)
+    pixels: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    unread: dict[int, str] = field(default_factory=dict)
+
+
 class ShardEncoder:
     """One worker: its models are loaded when the first latent has to be computed."""
 
@@ -69,15 +88,9 @@ class ShardEncoder:
         self._earlier = EarlierShards(self.store)
 
     @property
-    def vae(self) -> Any:
-        """Raises CurationError where it, or its device, cannot be had."""
-        try:
-            return open_model("vae", self.settings.encode.vae, self.settings.vae_device)
-        except (RuntimeError, AssertionError) as error:  # the last: torch without CUDA
-            name = self.settings.vae.id if self.settings.vae else self.settings.encode.vae
-            raise CurationError(
-                f"the VAE {name} cannot encode on {self.settings.vae_device}: {sentence(error)}"
-            ) from error
+    def vae(self) -> Vae:
+        encode = self.settings.encode
+        return Vae(encode.vae, self.settings.vae_device, encode.precision)
 
     @property
     def text(self) -> Any:
@@ -150,13 +163,16 @@ class ShardEncoder:
         failures: list[dict[str, str]],
         accounts: Sequence[ChannelSums | Footage],
     ) -> Iterator[Sample]:
-        """The samples in order; records without one are added to `failures`."""
+        """The samples in order; records without one are added to `failures`.
+
+        While a batch is written, the VAE and the text encoder are at the next and the decoder at the one after it.
+        """
         size = rows_at_once(bucket, self.settings.encode.batch)
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            # The shard is lost after a failure: the rest is only looked at, to find all failures at once.
-            made = self._checked(part) if failures else self._encode(part, keys[start : start + size], bucket)
-            for row, sample in zip(part, made, strict=True):
+        batches = [Batch(rows[at : at + size], keys[at : at + size]) for at in range(0, len(rows), size)]
+        for batch in ahead(map(self._computed, ahead(map(self._seen, batches)))):
+            for i, row in enumerate(batch.rows):
+                # The shard is lost after a failure: the rest is only looked at, to find all failures at once.
+                sample = batch.failed.get(i) or (None if failures else self._sample(row, i, bucket, batch))
                 if isinstance(sample, str):
                     failures.append({"id": row["id"], "error": sample})
                 elif isinstance(sample, Sample):
@@ -164,21 +180,35 @@ class ShardEncoder:
                         account.add(sample)
                     yield sample
 
-    def _checked(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
-        pictures = self._fetchers.map(self.standardized, rows)
-        return [picture if isinstance(picture, str) else None for picture in pictures]
+    def _seen(self, batch: Batch) -> Batch:
+        """Fetch, decode and standardize what is not there from earlier."""
+        batch.parts = [self._earlier.find(row, each) for row, each in zip(batch.rows, batch.keys, strict=True)]
+        new = [i for i in range(len(batch.rows)) if batch.parts[i].lacks_pixels(batch.keys[i])]
+        found = self._fetchers.map(lambda i: self._see(batch.rows[i], batch.keys[i], batch.parts[i]), new)
+        for i, seen in zip(new, found, strict=True):
+            if isinstance(seen, str):
+                batch.failed[i] = seen
+            elif seen is not None:
+                batch.pixels[i] = seen
+        return batch
 
-    def _encode(self, rows: Sequence[dict[str, Any]], keys: Sequence[Keys], bucket: Bucket) -> list[Sample | str]:
-        """One batch: a sample per row, or the sentence why there is none."""
-        parts = [self._earlier.find(row, each) for row, each in zip(rows, keys, strict=True)]
-        new = [i for i in range(len(rows)) if parts[i].lacks_pixels(keys[i])]
-        found = self._fetchers.map(lambda i: self._see(rows[i], keys[i], parts[i]), new)
-        seen = dict(zip(new, found, strict=True))
-        pixels = {i: rgb for i, rgb in seen.items() if rgb is not None and not isinstance(rgb, str)}
-        for i, posterior in zip(pixels, self._posteriors(list(pixels.values())), strict=True):
-            parts[i].posterior = posterior
-        failed = {i: why for i, why in seen.items() if isinstance(why, str)}
-        return [failed.get(i) or self._sample(rows[i], bucket, keys[i], parts[i]) for i in range(len(rows))]
+    def _computed(self, batch: Batch) -> Batch:
+        """Ask the VAE for the batch's posteriors, and the text encoder for its captions' states."""
+        if batch.pixels:
+            made = self.vae.posteriors(list(batch.pixels.values()), self.settings.encode.logvar)
+            for i, posterior in zip(batch.pixels, made, strict=True):
+                batch.parts[i].posterior = posterior
+            batch.pixels.clear()
+        for i, row in enumerate(batch.rows):
+            parts = batch.parts[i]
+            if parts.texts is None and i not in batch.failed:
+                try:
+                    parts.texts = self.text.tokens(self._captions(row)) if batch.keys[i].text_key else []
+                except Unavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001 (one caption must not cost a shard)
+                    batch.unread[i] = f"the text encoder failed on its captions: {sentence(error)}"
+        return batch
 
     def _see(self, row: dict[str, Any], keys: Keys, parts: Parts) -> NDArray[np.uint8] | str | None:
         """Fill in what the pixels give at once; returns them where the VAE has yet to see them."""
@@ -192,22 +222,14 @@ class ShardEncoder:
             parts.media = media_file(picture.rgb, encode.fps, encode.media)
         return picture.rgb if parts.lacks_latents(keys) else None
 
-    def _posteriors(self, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Posterior]:
-        if pictures:
-            assert self.settings.vae
-            yield from posteriors(self.vae, self.settings.vae.id, pictures, self.settings.encode)
-
-    def _sample(self, row: dict[str, Any], bucket: Bucket, keys: Keys, parts: Parts) -> Sample | str:
+    def _sample(self, row: dict[str, Any], place: int, bucket: Bucket, batch: Batch) -> Sample | str:
+        parts = batch.parts[place]
         mean, logvar = parts.posterior or (None, None)
         if not all(np.isfinite(part).all() for part in (mean, logvar) if part is not None):
             return "the VAE gave values that are NaN or infinite in fp16"
-        captions = self._captions(row)
         if parts.texts is None:
-            try:
-                parts.texts = self.text.tokens(captions) if keys.text_key else []
-            except Exception as error:  # noqa: BLE001 (one caption must not cost a shard)
-                return f"the text encoder failed on its captions: {sentence(error)}"
-        meta = metadata(row, bucket, captions, self.settings.encode.fps) | (parts.fitted or {})
+            return batch.unread[place]
+        meta = metadata(row, bucket, self._captions(row), self.settings.encode.fps) | (parts.fitted or {})
         return Sample(row["id"], mean, logvar, parts.texts, meta, parts.media)
 
     def standardized(self, row: dict[str, Any]) -> Standardized | str:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -44,7 +45,7 @@ def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
         selection = run.select(failed)
         final = buckets_of(run.store, selection, encode)
     footage = publish(run.store, run.plan, jobs, rounds)
-    reconstruct(run.store, settings_of(run.plan, run.store), jobs)
+    reconstruct(run.store, replace(settings_of(run.plan, run.store), vae_device="cpu"), jobs)
     samples = sum(job.samples for job in jobs)
     seconds = round(time.monotonic() - started, 2)
     run.phases["encode"] = {"seconds": seconds, "records": samples, "shards": len(jobs), **footage}

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,11 @@ from curation.encoding.encode import EncodeSettings, ShardEncoder, members_of
 from curation.encoding.jobs import WORK, ShardJob
 from curation.encoding.publish import report_of
 from curation.media.standardize import Standardized
+from curation.models.vae import Vae
 from curation.plan import digest
 from curation.shards.containers import CONTAINERS, open_shard
 from curation.shards.sample import Sample
 from curation.stores.storage import Store
-from curation.threads import one_thread
 
 FOLDER = "reconstructions"
 MARK = f"{WORK}/facts/reconstructions.txt"
@@ -67,7 +66,7 @@ def _pictures(store: Store, encoder: ShardEncoder, wanted: Iterable[Wanted]) -> 
         original = encoder.standardized(row)
         if isinstance(original, Standardized):  # its file may have gone since
             sample = open_shard(store.child("shards"), job.path(suffix))[position]
-            decoded = decode(encoder.vae, sample, encoder.settings.vae_device)
+            decoded = decode(encoder.vae, sample)
             strips = [_strip(original.rgb), _strip(decoded)]
             store.write(f"{FOLDER}/{identity}.png", _png(np.concatenate(strips, axis=1 if decoded.ndim == 3 else 0)))
             yield identity, round(psnr_db(original.rgb, decoded), 2)
@@ -80,15 +79,12 @@ def _strip(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([rgb[i] for i in np.linspace(0, len(rgb) - 1, 4).round().astype(int)], axis=1)
 
 
-def decode(vae: Any, sample: Sample, device: str = "cpu") -> NDArray[np.uint8]:
+def decode(vae: Vae, sample: Sample) -> NDArray[np.uint8]:
     """A sample's mean as pixels: uint8 [H, W, 3], of a clip [T, H, W, 3]."""
-    import torch
-
-    with one_thread():
-        mean = sample.latents[:, 0] if sample.meta.get("frames", 1) == 1 else sample.latents
-        latents = torch.from_numpy(mean.astype(np.float32))[None]
-        image = vae.decode(latents.to(device))[0]
-    return (image.clamp(-1, 1) * 127.5 + 127.5).round().byte().movedim(0, -1).cpu().numpy()  # type: ignore[no-any-return]
+    mean = sample.latents[:, 0] if sample.meta.get("frames", 1) == 1 else sample.latents
+    image = np.moveaxis(vae.decode(mean), 0, -1)
+    pixels: NDArray[np.uint8] = np.round(np.clip(image, -1, 1) * 127.5 + 127.5).astype(np.uint8)
+    return pixels
 
 
 def psnr_db(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

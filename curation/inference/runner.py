@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from curation.errors import Unavailable
+from curation.errors import CurationError, Unavailable
 from curation.inference.network import Array, DeviceFault, Network, OutOfMemory, Row, Signature
 from curation.stage import sentence
 
@@ -124,7 +124,7 @@ class Runner:
                 started = time.perf_counter()
                 outputs = self.network.infer(signature.call, sent)
                 self.meter.add(len(rows), size, time.perf_counter() - started)
-        except (OutOfMemory, DeviceFault, Unavailable):
+        except (OutOfMemory, DeviceFault, CurationError):
             raise
         except Exception as error:  # rows of a checked shape and type: what fails is the model or the machine
             raise Unavailable(f"the model {self.title} failed on a batch of {size}: {sentence(error)}") from error

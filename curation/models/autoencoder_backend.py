@@ -72,4 +72,5 @@ def _info(identity: str, file: str, takes: Takes) -> ModelInfo:
     path = Path(__file__).parent / "weights" / file
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     problem = f"it needs {' and '.join(missing)}: pip install curation[embedded]" if missing else None
-    return ModelInfo(identity, hashlib.sha256(path.read_bytes()).hexdigest(), problem, takes)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return ModelInfo(identity, digest, problem, takes, devices=("cpu", "cuda"), gpu_mb=1500)
