@@ -19,12 +19,11 @@ import numpy as np
 import pytest
 import torch
 
-from curation.encoding.posterior import posteriors
 from curation.errors import CurationError
-from curation.manifest import EncodeSection
 from curation.models.diffusers_families import FAMILIES, REFUSED, problem_of, takes_of
 from curation.models.diffusers_vae import DiffusersVae, patched, unpatched
 from curation.models.torchvision_mend import mend
+from curation.models.vae import Vae
 
 mend()
 import diffusers  # noqa: E402 (torchvision has to be mended first)
@@ -394,10 +393,10 @@ def test_a_decoder_that_starts_from_noise_gives_the_same_each_time(made: Callabl
     assert torch.equal(vae.decode(latents), vae.decode(latents))
 
 
-def test_a_vae_without_a_posterior_stores_none(made: Callable[[str], DiffusersVae]) -> None:
-    vae = made("AutoencoderDC")
-    pictures = [np.zeros((64, 64, 3), np.uint8)]
-    ((mean, logvar),) = posteriors(vae, "dc", pictures, EncodeSection())
+def test_a_vae_without_a_posterior_stores_none(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    diffusers.AutoencoderDC(**TINY["AutoencoderDC"]).save_pretrained(tmp_path)
+    ((mean, logvar),) = Vae(f"diffusers:{tmp_path}").posteriors([np.zeros((64, 64, 3), np.uint8)])
     assert mean.shape == (4, 1, 16, 16) and logvar is None
 
 

@@ -17,6 +17,9 @@ from curation.models.torchvision_mend import mend
 from curation.stage import sentence
 
 CONFIG = "config.json"
+HUB_MB = 700
+BATCH_MB = 6000
+"""Of a GPU's memory: weights that are not here yet (a large VAE's), and the activations of a batch."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -74,18 +77,18 @@ class DiffusersVae:
             if missing:
                 return ModelInfo(f"diffusers:{place.folder.name}", "", problem)
             takes, problem = _known(place)
-            return ModelInfo(f"diffusers:{place.folder.name}", sha256(*files), problem, takes)
+            return _info(place.folder.name, sha256(*files), problem, takes, files[1].stat().st_size >> 20)
         if problem := hub_problem(place.repository, [place.weights]):
             return ModelInfo(f"diffusers:{argument}", "", problem)
         digest = hashlib.sha256(f"{argument}@{place.commit()}".encode()).hexdigest()
         takes, problem = _known(place)
-        return ModelInfo(f"diffusers:{argument}", digest, problem, takes)
+        return _info(argument, digest, problem, takes, HUB_MB)
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         if problem := self.describe(argument).problem:  # a hub that is out of reach would be retried for a minute
             raise CurationError(f"the VAE 'diffusers:{argument}' cannot be had: {problem}")
         self.model = _loaded(argument).to(device)
-        self.device = device
+        self.device, self.dtype = device, next(self.model.parameters()).dtype
         self.family = FAMILIES[type(self.model).__name__]
         try:
             facts = facts_of(self.model)
@@ -96,7 +99,8 @@ class DiffusersVae:
         self.latents_mean, self.latents_std = facts.latents_mean, facts.latents_std
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
-        """float32 [B, 3, (T,) H, W] in [-1, 1] -> RAW posterior (mean, logvar), float32 [B, C, (t,) h, w] on the CPU.
+        """float32 [B, 3, (T,) H, W] in [-1, 1] -> RAW posterior (mean, logvar), float32 [B, C, (t,) h, w] on its
+        device.
 
         logvar is None where the model has no posterior (AutoencoderTiny, AutoencoderDC, AutoencoderKLCosmos). Raises
         ValueError for sides that are no multiples of `spatial_factor` and frames that are not 1 + k * `frame_step`:
@@ -111,14 +115,22 @@ class DiffusersVae:
         if frames % self.frame_step != 1 % self.frame_step or (frames > 1 and not of_clips):
             takes = f"1 + {self.frame_step}k frames" if of_clips else "pictures"
             raise ValueError(f"the VAE takes {takes}, not {frames} frames")
-        batches = pixels.split(1 if self.family.alone else len(pixels))
+        batches = pixels.to(self.device).float().split(1 if self.family.alone else len(pixels))
         with torch.inference_mode():
-            parts = [_posterior(self.model.encode(self._seen(batch.to(self.device).float()))) for batch in batches]
+            parts = [_posterior(self.model.encode(self._seen(batch).to(self.dtype))) for batch in batches]
             mean, logvar = (None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
             return self._stored(mean, pixels), self._stored(logvar, pixels)
 
+    def lower(self, dtype: Any) -> None:
+        """Hold the weights in half precision, in the memory layout that a GPU's convolutions run fastest in."""
+        import torch
+
+        layout = torch.channels_last_3d if self.family.clips == "causal" else torch.channels_last
+        self.model = self.model.to(self.device, dtype, memory_format=layout)
+        self.dtype = dtype
+
     def decode(self, latents: Any) -> Any:
-        """RAW latents [B, C, (t,) h, w] -> float32 [B, 3, (T,) H, W], about [-1, 1], on the CPU."""
+        """RAW latents [B, C, (t,) h, w] -> float32 [B, 3, (T,) H, W], about [-1, 1], on its device."""
         import torch
 
         with torch.inference_mode():
@@ -127,17 +139,17 @@ class DiffusersVae:
     def _decoded(self, latents: Any) -> Any:
         import torch
 
-        values, options = self._shaped(latents).to(self.device).float(), {}
+        values, options = self._shaped(latents).to(self.device, self.dtype), {}
         if self.family.patches:
             values = unpatched(values, self.model.config.patch_size)
         if self.family.clips == "each":
             options["num_frames"] = latents.shape[2] if latents.ndim == 5 else 1
         if self.model.config.get("timestep_conditioning"):  # LTX 0.9.1 and later: no noise is added before decoding
-            options["temb"] = torch.zeros(len(values), device=self.device)
+            options["temb"] = torch.zeros(len(values), device=self.device, dtype=self.dtype)
         if type(self.model).__name__ == "ConsistencyDecoderVAE":  # it starts from noise
             options["generator"] = torch.Generator(self.device).manual_seed(0)
         sample = self.model.decode(values, **options).sample[:, :3]
-        (scale, shift), sample = self.family.pixels, self._unfolded(sample, latents).cpu()
+        (scale, shift), sample = self.family.pixels, self._unfolded(sample, latents).float()
         return _like((sample - shift) / scale, latents)
 
     def _seen(self, pixels: Any) -> Any:
@@ -172,11 +184,15 @@ class DiffusersVae:
         return values
 
     def _stored(self, part: Any, pixels: Any) -> Any:
-        """A part of the posterior as it is stored, on the CPU."""
+        """A part of the posterior as it is stored, in fp32."""
         if part is None:
             return None
         patches = patched(part, self.model.config.patch_size) if self.family.patches else part
-        return _like(self._unfolded(patches, pixels).cpu(), pixels)
+        return _like(self._unfolded(patches, pixels).float(), pixels)
+
+
+def _info(name: str, digest: str, problem: str | None, takes: Takes | None, weights_mb: int) -> ModelInfo:
+    return ModelInfo(f"diffusers:{name}", digest, problem, takes, ("cpu", "cuda"), weights_mb + BATCH_MB)
 
 
 def _posterior(output: Any) -> tuple[Any, Any]:

@@ -54,8 +54,13 @@ class VaeNetwork(TorchNetwork):
     """
 
     def __init__(self, argument: str, device: str, precision: Precision) -> None:
+        import torch
+
         super().__init__(argument, device, precision)
         self.vae = open_model("vae", argument, self.device.type)
+        self.lowered = self.on_gpu and precision == "bf16" and hasattr(self.vae, "lower")
+        if self.lowered:
+            self.vae.lower(torch.bfloat16)
 
     def batch_rows(self, signature: Signature) -> int:
         """One on a CPU: larger batches are no faster there, and a convolution's algorithm depends on them."""
@@ -67,8 +72,8 @@ class VaeNetwork(TorchNetwork):
     def forward(self, call: str, tensors: Sequence[Any]) -> Sequence[Any]:
         import torch
 
-        half = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half and call == "encode", cache_enabled=False):
+        half = self.precision == "bf16" and call == "encode" and not self.lowered
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
             try:
                 if call == "decode":
                     return [self.vae.decode(tensors[0]).float()]
