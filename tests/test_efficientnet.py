@@ -3,7 +3,7 @@ import pytest
 import torch
 from skimage import data
 
-from curation.models.efficientnet import EfficientNet, class_names, network_input
+from curation.models.efficientnet import EfficientNet, EfficientNetNetwork, class_names, network_input
 from curation.models.registry import describe, open_model
 from curation.pixels import Pixels
 from curation.threads import one_thread
@@ -69,13 +69,18 @@ def test_the_whole_picture_at_about_its_aspect_ratio(
     model: EfficientNet, width: int, height: int, expected: tuple[int, int]
 ) -> None:
     picture = Pixels.of(np.full((height, width, 3), 127, np.uint8))
-    assert network_input(picture).shape == (1, 3, *expected)
+    assert network_input(picture).shape == (*expected, 3)
     assert np.isfinite(model.embed([picture])).all()
 
 
-def test_black_and_white_are_scaled_as_in_training() -> None:
-    assert np.unique(network_input(Pixels.of(np.zeros((300, 300, 3), np.uint8)))) == -127 / 128
-    assert np.unique(network_input(Pixels.of(np.full((300, 300, 3), 255, np.uint8)))) == 1
+def test_pictures_are_scaled_as_in_training(model: EfficientNet) -> None:
+    """By (x - 127) / 128, as the original's preprocessing says."""
+    picture = Pixels.of(data.cat())
+    network = EfficientNetNetwork("", "cpu", "fp32").module
+    planes = torch.from_numpy(network_input(picture)).permute(2, 0, 1)[None].float()
+    with one_thread(), torch.inference_mode():
+        pooled = network.extract_features(((planes - 127) / 128).contiguous()).mean((2, 3))
+    np.testing.assert_array_equal(model.features([picture])[0].pooled, pooled[0].numpy())
 
 
 def test_one_thread_gives_the_threads_back() -> None:
