@@ -100,3 +100,5 @@ def show_places(work: Run, ledger: Ledger) -> None:
         say(f"shards     {store.uri('shards')}", soft_wrap=True)
         if unused := footage(ledger.phases):
             say(f"           {unused}", soft_wrap=True)
+        for warning in ledger.phases.get("encode", {}).get("warnings", []):
+            say(f"\nwarning    {warning}", soft_wrap=True)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from curation.encoding.encode import EncodeSettings
 from curation.encoding.jobs import WORK, ShardJob, buckets_of, deal_jobs, write_members
+from curation.encoding.latent_facts import warnings
 from curation.encoding.publish import publish
 from curation.encoding.reconstruct import reconstruct
 from curation.media.sandbox import Limits
@@ -44,11 +45,13 @@ def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
         failed |= found
         selection = run.select(failed)
         final = buckets_of(run.store, selection, encode)
-    footage = publish(run.store, run.plan, jobs, rounds)
+    index = publish(run.store, run.plan, jobs, rounds)
     reconstruct(run.store, replace(settings_of(run.plan, run.store), vae_device="cpu"), jobs)
     samples = sum(job.samples for job in jobs)
     seconds = round(time.monotonic() - started, 2)
-    run.phases["encode"] = {"seconds": seconds, "records": samples, "shards": len(jobs), **footage}
+    run.phases["encode"] = {"seconds": seconds, "records": samples, "shards": len(jobs), **index["footage"]}
+    if told := warnings(index):
+        run.phases["encode"]["warnings"] = told
     return selection
 
 

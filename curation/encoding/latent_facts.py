@@ -12,10 +12,12 @@ import PIL
 
 from curation.encoding.account import Footage
 from curation.encoding.jobs import WORK, encode_fingerprint
+from curation.encoding.reference import calibration
 from curation.manifest import EncodeSection
 from curation.models import ModelInfo, open_model
 from curation.plan import Plan
 from curation.shards.sample import FORMAT_VERSION
+from curation.shards.scaling import USUAL_RMS, normalized_rms
 from curation.stores.storage import Store
 from curation.video.mp4 import facts as media_facts
 
@@ -70,6 +72,7 @@ def _vae(info: ModelInfo, encode: EncodeSection, store: Store) -> dict[str, Any]
             "temporal_factor": getattr(vae, "temporal_factor", 1),
             "latents_mean": list(vae.latents_mean),
             "latents_std": list(vae.latents_std),
+            "calibration": calibration(vae),
         }
 
     return _remembered(store, "vae", info, look) | {"spec": encode.vae, "precision": encode.precision}
@@ -105,11 +108,34 @@ def statistics(sums: Sequence[Mapping[str, Any]], mean: Sequence[float], std: Se
     values = sum(part["values"] for part in sums)
     first = np.sum([part["sum"] for part in sums], axis=0) / values
     second = np.sum([part["squares"] for part in sums], axis=0) / values
-    centre, scale = np.array(mean), np.array(std)
-    normalized = (second - 2 * centre * first + centre**2) / scale**2
+    rms = np.sqrt(second)
     return {
         "mean": first.round(6).tolist(),
         "std": np.sqrt(np.maximum(second - first**2, 0)).round(6).tolist(),
-        "rms": np.sqrt(second).round(6).tolist(),
-        "normalized_rms": round(float(np.sqrt(normalized.mean())), 6),
+        "rms": rms.round(6).tolist(),
+        "normalized_rms": round(normalized_rms(first, rms, mean, std), 6),
     }
+
+
+def warnings(index: Mapping[str, Any]) -> list[str]:
+    """A sentence where latents are not like those of photographs: is it the VAE's or the records' doing?"""
+    if not index["vae"] or not index["samples"]:
+        return []
+    own, rms, (low, high) = index["vae"]["calibration"], index["statistics"]["normalized_rms"], USUAL_RMS
+    name = index["vae"]["id"]
+    if own is None:
+        return [f"the VAE {name} gives NaN or infinite latents of a test picture: its weights may be damaged"]
+    tested = own["normalized_rms"]
+    if not low <= tested <= high:
+        return [
+            f"the VAE {name} gives normalised latents with an RMS of {tested:.2f} for a test picture, where {low} to "
+            f"{high} is usual: compare scaling_factor, latents_mean and latents_std in its config.json with its model "
+            "card"
+        ]
+    if not low <= rms <= high:
+        return [
+            f"the records' normalised latents have an RMS of {rms:.2f}, those of photographs about 1; the VAE's "
+            f"scaling is right (a test picture gives {tested:.2f}), so it is the content, such as line art, scans or "
+            "plain colours: a noise schedule made for photographs may not suit it"
+        ]
+    return []

@@ -19,7 +19,7 @@ from curation.stores.storage import Store
 
 
 def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable[ShardJob]) -> dict[str, Any]:
-    """Move staged shards to their places, sweep what no job names, commit the index; returns the shards' footage.
+    """Move staged shards to their places, sweep what no job names, commit the index; returns it.
 
     rounds  jobs of earlier rounds of this phase, whose outcome is remembered
 
@@ -43,8 +43,7 @@ def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable
         write_deal(store, jobs)
     described = index_of(plan, reports, store)
     index.write(shards, described)
-    footage: dict[str, Any] = described["footage"]
-    return footage
+    return described
 
 
 def report_of(store: Store, job: ShardJob) -> dict[str, Any]:

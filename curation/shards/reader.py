@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from curation.errors import CurationError
 from curation.shards import index as index_file
+from curation.shards import scaling
 from curation.shards.containers import ShardFile, bytes_of, container_of
 from curation.shards.sample import Halfs, Sample
 from curation.stores.storage import Store
 
-RMS_RANGE = (0.5, 1.5)
-"""Of the normalised latents: outside it, a wrong scaling factor is the usual cause."""
 OPEN = 256
 """Shards held open: mapped files, those of an object store copied to the disk for temporary files."""
 
@@ -36,8 +35,8 @@ class Shards:
     vae     weights' sha256 that the caller will decode with; another VAE's latents are refused
     verify  whether each shard's bytes are hashed when it is first opened in this process
 
-    Raises CurationError with a sentence: no or damaged index, wrong VAE, normalised RMS outside 0.5-1.5,
-    NaNs; and when a shard is opened: missing, cut short, altered, other counts or shapes than the index says.
+    Raises CurationError with a sentence: no or damaged index, wrong VAE, a scaling that is not that
+    VAE's, NaNs; and when a shard is opened: missing, cut short, altered, other counts or shapes than the index says.
     """
 
     def __init__(self, root: str, vae: str | None = None, verify: bool = True) -> None:
@@ -80,10 +79,8 @@ class Shards:
             raise CurationError(
                 f"{root} holds {self.index['nan_count']} latents that are NaN or infinite: encode again"
             )
-        rms, (low, high) = self.index["statistics"]["normalized_rms"], RMS_RANGE
-        if self.index["samples"] and not low <= rms <= high:
-            what = f"normalised latents have an RMS of {rms:.3g}, outside {low}-{high}"
-            raise CurationError(f"{root}: {what}: the VAE's scaling does not fit these latents")
+        if problem := scaling.problem(self.index):
+            raise CurationError(f"{root}: {problem}: encode again")
 
     @property
     def paths(self) -> list[str]:

@@ -102,7 +102,14 @@ class Painter:
             raise CurationError(
                 f"the {role} model {info.id} has other weights than {made['id']} of the training shards"
             )
-        return open_model(role, made["spec"], self.device.type)
+        model = open_model(role, made["spec"], self.device.type)
+        if role == "vae" and not np.allclose(
+            [model.latents_mean, model.latents_std], [made["latents_mean"], made["latents_std"]], rtol=1e-5
+        ):
+            raise CurationError(
+                f"the VAE {info.id} scales latents otherwise than the training shards: encode them again"
+            )
+        return model
 
     @torch.inference_mode()
     def latents(self, prompts: Sequence[str], seeds: Sequence[tuple[int, ...]], settings: Settings) -> Tensor:
