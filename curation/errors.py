@@ -13,6 +13,10 @@ class UsageError(CurationError):
     exit_code = 2
 
 
+class Malformed(UsageError):
+    """A file of a source is not what its name says. Of one table it is a usage error; of many it costs that file."""
+
+
 class Unavailable(CurationError):
     """What every record needs cannot be had (a server is down): the run stops, no record is blamed. Exit code 1."""
 

@@ -123,6 +123,7 @@ def make_plan(loaded: Loaded, gpus: int | None = None) -> Plan:
             stages.append(_plan_stage(entry, where, loaded.manifest, stages, device))
         except UsageError as error:
             problems.append(str(error))
+    problems += _clips_without_shots(loaded, {stage.name for stage in stages})
     if any(stage.name == "clips" for stage in stages) and find_spec("av") is None:
         problems.append("score: clips are cut from videos, which needs PyAV: pip install 'curation[video]'")
     if loaded.manifest.engine.video_decoder == "decord" and find_spec("decord") is None:
@@ -142,6 +143,24 @@ def make_plan(loaded: Loaded, gpus: int | None = None) -> Plan:
     for model in (vae, text):
         plan.encode_device(model)  # raises where the device asked for is none of the model's
     return plan
+
+
+def _clips_without_shots(loaded: Loaded, names: set[str]) -> list[str]:
+    """Videos become clips by two stages together; each of them needs the other, and so does a column of clips."""
+    missing = [name for name in ("shots", "clips") if name not in names]
+    if not missing:
+        return []
+    fix = "put " + " and ".join(f"`- {name}`" for name in missing) + " under score:"
+    problems = []
+    for i, entry in enumerate(loaded.manifest.score):
+        if entry.stage in ("shots", "clips"):
+            where = loaded.where("score", i, entry.stage)
+            problems.append(f"{where}: videos are cut into clips by `shots` and `clips` together; {fix}")
+    for i, section in enumerate(loaded.manifest.source):
+        if section.clips and len(missing) == 2:
+            where = loaded.where("source", i, "clips")
+            problems.append(f"{where}: the clips of videos are read by `shots` and `clips`; {fix}")
+    return problems
 
 
 def _plan_stage(

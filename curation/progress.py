@@ -15,10 +15,11 @@ class PhaseProgress:
     """Counts records of one phase; shows rate and time left.
 
     total  how many records will come, None where that is not known cheaply
+    exact  whether the total was counted; otherwise it is an estimate, and is called one
     """
 
-    def __init__(self, phase: str, total: int | None, console: Console) -> None:
-        self.phase, self.total, self.console = phase, total, console
+    def __init__(self, phase: str, total: int | None, console: Console, exact: bool = True) -> None:
+        self.phase, self.total, self.console, self.exact = phase, total, console, exact
         self.done = 0
         self.started = self._said = time.monotonic()
         self._live: Progress | None = None
@@ -29,7 +30,7 @@ class PhaseProgress:
             self._live = Progress(
                 TextColumn("{task.description:<7}"),
                 BarColumn(bar_width=32),
-                MofNCompleteColumn(),
+                MofNCompleteColumn(separator="/" if self.exact else " of about "),
                 TextColumn("{task.fields[rate]:>8}/s"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
@@ -69,7 +70,7 @@ class PhaseProgress:
 
     def line(self) -> str:
         """`score    1,200 of 5,000 records   96.1/s   40 s left`."""
-        of = f" of {self.total:,}" if self.total else ""
+        of = f" of {'' if self.exact else 'about '}{self.total:,}" if self.total else ""
         left = (
             f"   {(self.total - self.done) / self.rate:,.0f} s left"
             if self.total and self.done and self.total > self.done

@@ -23,6 +23,7 @@ from curation.scoring.pending import Pending
 from curation.scoring.score import RunContext
 from curation.selection.select import decide
 from curation.sources import open_source
+from curation.sources.base import total_of
 from curation.stores.lock import RunLock
 from curation.stores.storage import Store
 from curation.work import score_pool, task_item
@@ -74,11 +75,11 @@ class Run:
         sources = [
             open_source(section, self.plan.loaded.base, self.store.child("_work")) for section in manifest.source
         ]
-        counts = [source.estimate() for source in sources]
-        total = sum(count for count in counts if count is not None) if None not in counts else None
+        total = total_of([source.estimate() for source in sources])
         pending = Pending(self.plan, self.store, sources)
         pool = score_pool(self.plan, RunContext.of(self.store, manifest.source))
-        with PhaseProgress("score", total, self.console) as progress:
+        expected, exact = (total.records, total.exact) if total else (None, True)
+        with PhaseProgress("score", expected, self.console, exact) as progress:
             progress.note(busy(self.servers) if pool.on_gpu else None)
             seen = 0
             for report in self.reports(pool, (task_item(task) for task in pending)):

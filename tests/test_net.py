@@ -225,3 +225,15 @@ def test_owners_can_opt_out(values: list[str], expected: str | None) -> None:
     for value in values:
         headers["X-Robots-Tag"] = value
     assert opted_out(headers) == expected
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "raw", "false"])
+def test_a_compression_that_nobody_asked_for_is_undone(web: Web, coding: str) -> None:
+    assert get(web.url(f"/coded/{coding}/a.jpg"), OPEN) == b"picture"
+
+
+def test_a_compressed_answer_is_bounded_and_complete(web: Web) -> None:
+    with pytest.raises(CurationError, match="it has more than the 1000 bytes that are read"):
+        get(web.url("/coded/gzip/big.jpg"), OPEN)
+    with pytest.raises(CurationError, match="IncompleteRead"):
+        get(web.url("/coded/cut/a.jpg"), OPEN)

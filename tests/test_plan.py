@@ -90,3 +90,18 @@ def test_models_that_do_not_fit_a_gpu_are_refused_with_the_sum(tmp_path: Path) -
         check_gpus(models, 0, None)
     check_gpus(models, 1, None)
     check_gpus({}, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "score", "words"),
+    [
+        ("", "[clips]", "by `shots` and `clips` together; put `- shots` under score:"),
+        ("", "[shots]", "by `shots` and `clips` together; put `- clips` under score:"),
+        (", clips: spans", "[resolution]", "are read by `shots` and `clips`; put `- shots` and `- clips` under score:"),
+    ],
+)
+def test_clips_need_both_stages(tmp_path: Path, source: str, score: str, words: str) -> None:
+    (tmp_path / "m.yaml").write_text(f"name: m\nsource: {{table: t.jsonl, media: file{source}}}\nscore: {score}\n")
+    with pytest.raises(UsageError) as raised:
+        make_plan(load(str(tmp_path / "m.yaml")))
+    assert words in str(raised.value) and "m.yaml:" in str(raised.value)

@@ -16,6 +16,7 @@ from curation.record import SourceRow
 from curation.sources import open_source, read_chunk
 from curation.sources.download import forget_failed
 from curation.sources.fetch import fetch
+from curation.sources.rows import Columns, table_row
 from curation.stores.storage import Store
 
 PICTURES = {f"/{i}.jpg": f"picture {i}".encode() * 100 for i in range(4)} | {"/b%20%C3%A9.png": b"\x89PNG odd"}
@@ -137,3 +138,15 @@ def test_a_list_without_a_url_column_says_so(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("link,caption\nhttp://x.org,y\n")
     with pytest.raises(UsageError, match=r"say which column of list\.csv is `media:`; it has link, caption"):
         open_source(SourceSection(urls="list.csv"), str(tmp_path), Store(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "margin",
+    [" ", "\n", "\t", "\ufeff", "\u200b", "\u200e", "\u2060", "\xa0", "\u3000", "\x00", "\x1f", "\xad", " \ufeff\r\n"],
+)
+def test_what_is_invisible_round_a_url_is_no_part_of_it(web: Web, tmp_path: Path, margin: str) -> None:
+    url = web.url("/0.jpg")
+    found = rows(tmp_path, [margin + url, url + margin, margin + url + margin, url])
+    assert [(row.key, row.error, row.uri) for row in found] == [(url, None, found[0].uri)] * 4
+    assert web.requests == {"/0.jpg": 1}
+    assert table_row({"file": f"a{margin}"}, Columns("file", None, None, "/d/t.jsonl", "/d")).key == f"a{margin}"

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -198,3 +199,34 @@ def test_one_run_per_folder_on_s3_too(store: Store) -> None:
 
 def test_filesystems_are_shared(store: Store) -> None:
     assert locate(store.root)[0] is locate(store.uri("x"))[0]
+
+
+NAMES = [
+    "plain.jpg", "two words.jpg", "50% off.jpg", "take #1.jpg", "what is this?.jpg", "a?b=1&c=2.jpg", "x?.jpg",
+    "café.jpg", "x=1&y=2.jpg", "[1] (copy).jpg", "semi;colon.jpg", "star*.jpg", "tilde~.jpg", "100%25.jpg",
+    "a.jpg#offset=0&size=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_names_of_objects_are_names_and_not_addresses(store: Store, client: Any, kind: str) -> None:
+    """What no path can name, an empty part, costs its own record."""
+    bucket = store.root.partition("://")[2].partition("/")[0]
+    names = [name for name in NAMES if kind == "table" or name.endswith(".jpg")]
+    for name in [*names, "double//slash.jpg"]:
+        client.put_object(Bucket=bucket, Key=f"in/{name}", Body=name.encode())
+        client.put_object(Bucket=bucket, Key=f"in/{name.rpartition('.')[0]}.txt", Body=b"caption")
+    lines = [json.dumps({"file": f"../in/{name}"}) for name in [*names, "double//slash.jpg"]]
+    data = Store(store.root.replace("/runs/one", "/data"))
+    data.write("rows.jsonl", "\n".join(lines).encode())
+    if kind == "folder":
+        found = rows(SourceSection(folder="../in"), data.root, store)
+    else:
+        found = rows(SourceSection(table="rows.jsonl", media="file"), data.root, store)
+    assert {fetch(row.uri, max_bytes=99) for row in found[:-1]} == {name.encode() for name in names}
+    assert len(found) == len(names) + 1
+    if kind == "table":
+        with pytest.raises(CurationError, match=r"double//slash.jpg.* cannot be read: Empty path component"):
+            fetch(found[-1].uri, max_bytes=99)
+    else:
+        assert "double//slash.jpg: its name has an empty part" in str(found[-1].error)

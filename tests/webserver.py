@@ -1,8 +1,10 @@
 """A web server on 127.0.0.1 that behaves as badly as the web does."""
 
+import gzip
 import ssl
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,11 @@ class Web(ThreadingHTTPServer):
 
     def url(self, path: str) -> str:
         return f"{self.scheme}://127.0.0.1:{self.server_port}{path}"
+
+
+def _raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -52,6 +59,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _noai(self, path: str) -> None:
         self._answer(self.server.files["/" + path], X_Robots_Tag="noai")
+
+    def _coded(self, argument: str) -> None:
+        """`gzip/x`: the file x in that coding, which nobody asked for; `false/x` says so and sends it as it is."""
+        coding, _, path = argument.partition("/")
+        body = self.server.files["/" + path]
+        sent = {"gzip": gzip.compress, "deflate": zlib.compress, "raw": _raw_deflate}.get(coding, bytes)(body)
+        name = {"raw": "deflate", "false": "gzip", "cut": "gzip"}.get(coding, coding)
+        self._answer(gzip.compress(body)[:-9] if coding == "cut" else sent, Content_Encoding=name)
 
     def _html(self, path: str) -> None:
         self._answer(PAGE, Content_Type="image/jpeg")

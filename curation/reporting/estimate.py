@@ -14,6 +14,7 @@ from curation.models.registry import absence
 from curation.plan import Plan, make_plan
 from curation.progress import console
 from curation.sources import open_source
+from curation.sources.base import Count, total_of
 from curation.stores.storage import Store
 
 DECODE_MS = 12.0
@@ -30,7 +31,7 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     """Print the checked plan. Raises UsageError for anything that could not run."""
     plan = make_plan(load(manifest, overrides))
     store = Store(out or f"runs/{plan.loaded.manifest.name}")
-    records = count_records(plan, store)
+    count = count_records(plan, store)
     screen = console()
     screen.print(stage_table(plan))
     check_answers(plan)
@@ -41,11 +42,12 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     screen.print(f"memory   about {memory_mb(plan, layout.workers):,} MB for the workers")
     if plan.loaded.manifest.encode:
         screen.print(f"encode   {encode_line(plan)}")
-    if records is None:
+    if count is None:
         screen.print("records  unknown before a full pass over the source")
         return
+    records = count.records
     seconds = records * (DECODE_MS + sum(stage.resources.milliseconds for stage in plan.stages)) / 1000 / layout.workers
-    screen.print(f"records  {records:,}   score in at most about {_duration(seconds)} when no gate stops any")
+    screen.print(f"records  {count}   score in at most about {_duration(seconds)} when no gate stops any")
     needed = disk_bytes(plan, records)
     screen.print(f"disk     at most about {needed / 1e6:,.0f} MB under {store.root}")
     check_disk(store, needed)
@@ -95,15 +97,11 @@ def stage_table(plan: Plan) -> Table:
     return table
 
 
-def count_records(plan: Plan, store: Store) -> int | None:
+def count_records(plan: Plan, store: Store) -> Count | None:
     """How many records the sources have, None where that takes a full pass."""
-    total = 0
-    for section in plan.loaded.manifest.source:
-        count = open_source(section, plan.loaded.base, store.child("_work")).estimate()
-        if count is None:
-            return None
-        total += count
-    return total
+    work = store.child("_work")
+    sources = [open_source(section, plan.loaded.base, work) for section in plan.loaded.manifest.source]
+    return total_of(source.estimate() for source in sources)
 
 
 def cpus() -> float:
@@ -131,9 +129,9 @@ def disk_bytes(plan: Plan, records: int) -> int:
 
 def check_room(store: Store, plan: Plan) -> None:
     """Raise CurationError when what is still to be written does not fit a local disk."""
-    records = count_records(plan, store) if store.local else None
-    if records is not None:
-        check_disk(store, disk_bytes(plan, records) - sum(entry.size for entry in store.list()))
+    count = count_records(plan, store) if store.local else None
+    if count is not None:
+        check_disk(store, disk_bytes(plan, count.records) - sum(entry.size for entry in store.list()))
 
 
 def check_disk(store: Store, needed: int) -> None:

@@ -28,6 +28,27 @@ class Chunk:
     rows: int
 
 
+@dataclass(frozen=True)
+class Count:
+    """How many records a source has; an estimate from its first ones where it is not exact."""
+
+    records: int
+    exact: bool
+
+    def __str__(self) -> str:
+        return f"{self.records:,}" if self.exact else f"about {self.records:,}"
+
+
+def total_of(counts: Iterable[Count | None]) -> Count | None:
+    """The sum of several sources' counts, None where one is not known."""
+    total = Count(0, exact=True)
+    for count in counts:
+        if count is None:
+            return None
+        total = Count(total.records + count.records, total.exact and count.exact)
+    return total
+
+
 class Source(Protocol):
     """Opened from a manifest's `source:`; lives on the driver, holds nothing that grows with the records."""
 
@@ -35,7 +56,7 @@ class Source(Protocol):
         """The chunks in order, made as they are asked for: of so many rows, or fewer where videos make it large."""
         ...
 
-    def estimate(self) -> int | None:
+    def estimate(self) -> Count | None:
         """How many records there are, cheaply (a few reads), None where that needs a full pass."""
         ...
 

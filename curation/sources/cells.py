@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from curation.record import GivenClip
@@ -11,6 +12,16 @@ MAX_CLIPS = 10_000
 MAX_TEXT = 1 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Stands for a cell that was not read; `why` follows on "the cell in the column x"."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"(not read: it {self.why})"
 
 
 class RowError(ValueError):
@@ -22,11 +33,17 @@ def clean(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
+def is_missing(cell: Any) -> bool:
+    """Whether a cell says that there is no value: null, or NaN, which pandas writes for it."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
 def captions_of(cell: Any, column: str | None) -> list[str]:
-    """A caption or a list of captions, without empty ones. Raises RowError for any other type."""
-    captions = cell if isinstance(cell, list) else [] if cell is None else [cell]
+    """A caption or a list of captions, without empty and missing ones. Raises RowError for any other type."""
+    captions = cell if isinstance(cell, list) else [cell]
+    captions = [caption for caption in captions if not is_missing(caption)]
     for caption in captions:
-        if not isinstance(caption, str | None):
+        if not isinstance(caption, str):
             raise RowError(f"the caption column {column!r} holds {type(caption).__name__}, not text")
     return [clean(caption) for caption in captions if caption and caption.strip()]
 
@@ -42,7 +59,7 @@ def clips_of(cell: Any, column: str, captions: Any, caption_column: str | None) 
     """
     if isinstance(cell, str):
         cell = _parsed(cell, column)
-    if cell is None:
+    if is_missing(cell):
         return None
     if not isinstance(cell, list) or not cell:
         raise RowError(f"the clips column {column!r} holds {_shown(cell)}, not a list of [start, end]")

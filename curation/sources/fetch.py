@@ -1,20 +1,57 @@
 """The bytes behind a record's `source_uri`, wherever they lie, and never more of them than was allowed."""
 
 import re
-from urllib.parse import unquote
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
 from curation.sources.files import file_info
-from curation.stores.location import WEB, explain, locate, resolve, scheme_of
+from curation.stores.location import WEB, explain, locate, parent, resolve, scheme_of, trimmed_url
+from curation.stores.net import Guard, get
 
 IN_RUN = "run:"
 """Begins a URI relative to the run directory, `run:_work/downloads/0.tar#offset=..`: a run can be moved."""
 
-_SPAN = re.compile(r"(.*)#offset=(\d+)&size=(\d+)", re.DOTALL)
-_CELL = re.compile(r"(.*)#row=(\d+)&column=([^#]+)", re.DOTALL)
+_POINTER = re.compile(r"(.*)#(?:offset=(\d+)&size=(\d+)|row=(\d+)&column=([^#]+)|file)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a URI points at: a whole file or URL, or with `size` a part of one, or with `column` a Parquet cell."""
+
+    location: str
+    offset: int = 0
+    size: int | None = None
+    row: int = 0
+    column: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        return self.size is None and self.column is None
+
+
+def place_of(uri: str) -> Place:
+    """The place that a source's URI names."""
+    found = _POINTER.fullmatch(uri)
+    if not found:
+        return Place(uri)
+    location, offset, size, row, column = found.groups()
+    if column is not None:
+        return Place(location, row=int(row), column=unquote(column))
+    return Place(location) if size is None else Place(location, int(offset), int(size))
+
+
+def file_uri(location: str) -> str:
+    """The URI of a whole file or URL. A name that ends as a pointer does, `#row=0&column=x`, gets `#file` behind it."""
+    return f"{location}#file" if _POINTER.fullmatch(location) else location
+
+
+def cell_uri(table: str, row: int, column: str) -> str:
+    """The URI of a cell of a Parquet table."""
+    return f"{table}#row={row}&column={quote(column)}"
 
 
 def fetch(
@@ -28,12 +65,12 @@ def fetch(
 ) -> bytes:
     """The media's bytes.
 
-    uri        a path, a URL, `<file>#offset=N&size=N`, `<parquet>#row=N&column=C`, or `run:` before one
+    uri        a path or URL, `<file>#offset=N&size=N`, `<parquet>#row=N&column=C`, `<file>#file`, or `run:` before one
     max_bytes  larger media are refused, before reading where the size is known
     private_addresses, timeout_s, retries  for http(s) URLs: see `curation.stores.net`
     run        the run directory, which a `run:` URI is relative to
 
-    Raises CurationError with a sentence: missing, permission, too large, a refused address ...
+    Raises CurationError with a sentence, whatever goes wrong: missing, permission, too large, a refused address ...
     """
     if uri.startswith(IN_RUN):
         if run is None:
@@ -41,22 +78,34 @@ def fetch(
         uri = resolve(run, uri.removeprefix(IN_RUN))
     if "\0" in uri or not uri:
         raise CurationError(f"{uri!r} is not a path or URL")
-    if cell := _CELL.fullmatch(uri):
-        from curation.sources.parquet import media_bytes
+    guard = Guard(max_bytes=max_bytes, private_addresses=private_addresses, timeout_s=timeout_s)
+    try:
+        return _fetch(place_of(uri), guard, retries)
+    except CurationError:
+        raise
+    except Exception as error:  # a filesystem's own package raises what it likes: it is this record's error alone
+        what = " ".join(str(error).split())[:300]
+        raise CurationError(f"{uri[:300]} cannot be read: {type(error).__name__}: {what}") from error
 
-        return media_bytes(cell[1], unquote(cell[3]), int(cell[2]), max_bytes)
-    if span := _SPAN.fullmatch(uri):
-        return _read(span[1], int(span[2]), int(span[3]), max_bytes)
-    if scheme_of(uri) in WEB:
-        from curation.stores.net import Guard, get
 
-        guard = Guard(max_bytes=max_bytes, private_addresses=private_addresses, timeout_s=timeout_s)
-        return get(uri, guard, retries)
-    info = file_info(uri)
+def _fetch(place: Place, guard: Guard, retries: int) -> bytes:
+    if place.column is not None:
+        from curation.sources.parquet import media_cell
+
+        cell = media_cell(place.location, place.column, place.row, guard.max_bytes)
+        if isinstance(cell, bytes):
+            return cell
+        # the cell names a file: never a pointer, so that no cell can lead back to itself
+        return _fetch(Place(resolve(parent(place.location), trimmed_url(cell))), guard, retries)
+    if place.size is not None:
+        return _read(place.location, place.offset, place.size, guard.max_bytes)
+    if scheme_of(place.location) in WEB:
+        return get(place.location, guard, retries)
+    info = file_info(place.location)
     if info.type != pafs.FileType.File:
         what = {pafs.FileType.NotFound: "does not exist", pafs.FileType.Directory: "is a folder"}
-        raise CurationError(f"{uri} {what.get(info.type, 'is not a regular file')}")
-    return _read(uri, 0, info.size, max_bytes)
+        raise CurationError(f"{place.location} {what.get(info.type, 'is not a regular file')}")
+    return _read(place.location, 0, info.size, guard.max_bytes)
 
 
 def _read(location: str, offset: int, size: int, max_bytes: int) -> bytes:

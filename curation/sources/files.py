@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
@@ -35,6 +36,8 @@ def file_info(location: str) -> pafs.FileInfo:
         return filesystem.get_file_info(path)
     except OSError as error:
         raise explain(error, location, "read") from error
+    except pa.ArrowInvalid as error:  # such as `a//b`, which is the name of an object and no path
+        raise CurationError(f"{location} cannot be read: {error}") from error
 
 
 def _glob(pattern: str) -> Iterator[str]:

@@ -14,9 +14,9 @@ import xxhash
 
 from curation.errors import CurationError
 from curation.record import SourceRow
-from curation.sources.base import VIDEO_BYTES, Chunk, portions
+from curation.sources.base import VIDEO_BYTES, Chunk, Count, portions
 from curation.sources.cells import RowError, clean
-from curation.sources.fetch import fetch
+from curation.sources.fetch import fetch, file_uri
 from curation.sources.files import file_info
 from curation.sources.rows import bounded, broken, media_kind, row_key
 from curation.sources.samples import IMAGES, MAX_TEXT, VIDEOS, Fields, json_object, text_of, words_in
@@ -62,7 +62,7 @@ class Folder:
             digest = xxhash.xxh3_128("\n".join(self._states(portion)).encode()).hexdigest()
             yield Chunk(number, "folder", args, fingerprint("folder", args, digest), len(portion))
 
-    def estimate(self) -> int | None:
+    def estimate(self) -> Count | None:
         """None: counting would be a walk through all of it."""
         return None
 
@@ -95,7 +95,7 @@ def _row(args: dict[str, Any], path: str, sidecars: list[str]) -> SourceRow:
     captions, clips, used = words_in(texts, meta, Fields(args["caption"], args["key"], args["clips"]))
     return SourceRow(
         key=row_key(meta, args["key"], path),
-        uri=resolve(args["root"], path),
+        uri=file_uri(resolve(args["root"], path)),
         media=media_kind(path),
         captions=captions,
         clips=clips,
@@ -105,7 +105,7 @@ def _row(args: dict[str, Any], path: str, sidecars: list[str]) -> SourceRow:
 
 def _sidecar(root: str, path: str) -> str:
     try:
-        return text_of(fetch(resolve(root, path), max_bytes=MAX_TEXT), path)
+        return text_of(fetch(file_uri(resolve(root, path)), max_bytes=MAX_TEXT), path)
     except CurationError as error:
         raise RowError(str(error)) from error
 
@@ -164,4 +164,18 @@ def _list(root: str, folder: str) -> tuple[list[str], list[str], dict[str, str]]
         raise explain(error, f"{root}/{folder}", "listed") from error
     shown = [info for info in infos if not info.base_name.startswith(".")]
     files = [info.base_name for info in shown if info.type == pafs.FileType.File]
-    return files, [info.base_name for info in shown if info.type == pafs.FileType.Directory], {}
+    folders = [info for info in shown if info.type == pafs.FileType.Directory]
+    inner = [info.base_name for info in folders if info.path.strip("/") != top.strip("/")]
+    return files, inner, _without_a_path(filesystem, top) if len(inner) < len(folders) else {}
+
+
+def _without_a_path(filesystem: pafs.FileSystem, top: str) -> dict[str, str]:
+    """Objects below a folder whose names have an empty part (`a//b.jpg`): they are listed, but nothing opens them."""
+    infos = filesystem.get_file_info(pafs.FileSelector(top, recursive=True))
+    paths = [info.path[len(top) + 1 :] for info in infos if info.type == pafs.FileType.File]
+    why = "its name has an empty part (//), which no path can have; rename the object"
+    return {path: why for path in paths if path.startswith("/") and _is_media(path)}
+
+
+def _is_media(path: str) -> bool:
+    return path.rpartition(".")[2].lower() in IMAGES | VIDEOS

@@ -2,13 +2,15 @@
 
 import json
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from curation.record import SourceRow
-from curation.sources.cells import RowError, captions_of, clean, clips_of
-from curation.stores.location import name, resolve
+from curation.sources.cells import RowError, Unread, captions_of, clean, clips_of, is_missing
+from curation.sources.fetch import file_uri
+from curation.stores.location import name, resolve, trimmed_url
 
 MAX_KEY = 1000
 MAX_VALUE = 8_000
@@ -27,6 +29,11 @@ class Columns:
     base: str
     clips: str | None = None
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that the manifest names."""
+        return tuple(column for column in (self.media, self.caption, self.key, self.clips) if column)
+
 
 def broken(key: str, why: str, uri: str = "") -> SourceRow:
     """A row that the source could not give, kept with the reason."""
@@ -39,19 +46,27 @@ def media_kind(path: str) -> str:
 
 
 def table_row(values: Mapping[str, Any], columns: Columns) -> SourceRow:
-    """A record from a table's row. Raises RowError where a needed cell is missing or of the wrong type."""
+    """A record from a table's row. Raises RowError where a needed cell is missing, unread or of the wrong type."""
+    check_read(values, columns)
     cell = values.get(columns.media)
-    if cell is None or cell == "":
+    if is_missing(cell) or cell == "":
         raise RowError(f"the row has no value in the media column {columns.media!r}")
     if not isinstance(cell, str):
         raise RowError(f"the media column {columns.media!r} holds {type(cell).__name__}, not a path or URL")
-    path = clean(cell)
+    path = trimmed_url(clean(cell))
     return SourceRow(
         key=row_key(values, columns.key, path),
-        uri=resolve(columns.base, path),
+        uri=file_uri(resolve(columns.base, path)),
         media=media_kind(path),
         **described(values, columns),
     )
+
+
+def check_read(values: Mapping[str, Any], columns: Columns) -> None:
+    """Raise RowError where the table's reader refused a cell that the manifest names."""
+    for column in columns.named:
+        if isinstance(cell := values.get(column), Unread):
+            raise RowError(f"the cell in the column {column!r} {cell.why}")
 
 
 def described(values: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
@@ -69,6 +84,8 @@ def described(values: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
 def row_key(values: Mapping[str, Any], column: str | None, default: str) -> str:
     """The cell of the `key:` column, `default` where none is named."""
     value = values.get(column) if column else default
+    if isinstance(value, float) and value.is_integer():  # pandas makes floats of a column with a missing number
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise RowError(f"the key column {column!r} holds {str(value)[:80]!r}, not a name or number")
     if len(str(value)) > MAX_KEY:
@@ -78,8 +95,7 @@ def row_key(values: Mapping[str, Any], column: str | None, default: str) -> str:
 
 def other_columns(values: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
     """The cells that are neither media, caption nor key, bounded."""
-    named = (columns.media, columns.caption, columns.key, columns.clips)
-    return bounded({column: value for column, value in values.items() if column not in named})
+    return bounded({column: value for column, value in values.items() if column not in columns.named})
 
 
 def bounded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +103,7 @@ def bounded(values: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     size = 0
     for key, value in values.items():
-        plain = _plain(value)
+        plain = _plain(value[: MAX_VALUE + 1] if isinstance(value, str) else value)
         text = json.dumps(plain, ensure_ascii=False)
         if len(text) > MAX_VALUE:
             plain = (plain if isinstance(plain, str) else text)[:MAX_VALUE] + "…"
@@ -99,14 +115,15 @@ def bounded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
+    """JSON-able: numbers, flags and nested values stay what they are; times, decimals and others become text."""
     if depth > 20:
         return "…"
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, numbers.Real):  # a half float, too
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {clean(str(k)): _plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple):

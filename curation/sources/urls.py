@@ -12,12 +12,11 @@ from typing import Any
 from curation.errors import UsageError
 from curation.manifest import SourceSection
 from curation.record import SourceRow
-from curation.sources.base import VIDEO_BYTES, Chunk
+from curation.sources.base import VIDEO_BYTES, Chunk, Count
 from curation.sources.download import Download, Settings, complete
 from curation.sources.fetch import IN_RUN
-from curation.sources.files import expand
 from curation.sources.rows import broken
-from curation.sources.table import Table, fingerprint, known_columns, open_table, read_table
+from curation.sources.table import Table, fingerprint, known_columns, open_table, read_table, table_files
 from curation.stores.location import WEB, name, resolve, scheme_of
 from curation.stores.storage import Store
 
@@ -42,7 +41,7 @@ class Urls:
             }
             yield replace(chunk, kind="urls", args=args, fingerprint=fingerprint("urls", {}, chunk.fingerprint))
 
-    def estimate(self) -> int | None:
+    def estimate(self) -> Count:
         return self.table.estimate()
 
 
@@ -52,7 +51,7 @@ def open_urls(section: SourceSection, base: str, work: Store) -> Urls:
     if find_spec("img2dataset") is None:
         raise UsageError("source: urls: needs img2dataset; install it with `pip install 'curation[download]'`")
     if section.media is None:
-        known = known_columns(next(expand(resolve(base, urls))))
+        known = known_columns(next(table_files(resolve(base, urls))))
         section = section.model_copy(update={"media": next((c for c in URL_COLUMNS if c in known), None)})
     settings = Settings(
         max_bytes=int(section.max_mb * 1e6),

@@ -15,7 +15,7 @@ import xxhash
 
 from curation.errors import UsageError
 from curation.record import SourceRow
-from curation.sources.base import VIDEO_BYTES, Chunk, portions
+from curation.sources.base import VIDEO_BYTES, Chunk, Count, portions
 from curation.sources.files import expand, file_info
 from curation.sources.samples import VIDEOS, Fields, sample_row
 from curation.sources.table import fingerprint
@@ -56,16 +56,17 @@ class WebDataset:
                 yield Chunk(number, "webdataset", args, fingerprint("webdataset", args, digest), len(found))
                 number += 1
 
-    def estimate(self) -> int | None:
+    def estimate(self) -> Count | None:
         """Samples, from the bytes that the first ones of a few archives take."""
         tars = list(expand(self.pattern))
-        total = 0.0
+        total, exact = 0.0, len(tars) <= SAMPLE_FILES
         for tar in tars[:SAMPLE_FILES]:
             found = list(islice(_marked(tar), SAMPLE_ROWS))
             size = file_info(tar).size or 0
             whole = len(found) < SAMPLE_ROWS
+            exact = exact and whole
             total += len(found) if whole else len(found) * size / max(1, found[-1].end)
-        return round(total * len(tars) / max(1, min(len(tars), SAMPLE_FILES)))
+        return Count(round(total * len(tars) / max(1, min(len(tars), SAMPLE_FILES))), exact)
 
 
 def _marked(tar: str) -> Iterator[Sample]:

@@ -1,10 +1,11 @@
 """Paths and URLs as one thing: where a name leads, and which pyarrow filesystem opens it."""
 
 import errno
+import re
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from posixpath import basename, dirname, normpath
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -12,6 +13,7 @@ import pyarrow.fs as pafs
 from curation.errors import CurationError
 
 WEB = ("http", "https")
+_OPTIONS = re.compile(r"(?:[\w.-]+=[^&?]*(?:&[\w.-]+=[^&?]*)*)?")
 
 
 def scheme_of(location: str) -> str:
@@ -20,49 +22,96 @@ def scheme_of(location: str) -> str:
     return head.lower() if mark and head.replace("+", "").replace("-", "").isalnum() else ""
 
 
+def trimmed_url(text: str) -> str:
+    """A URL without the blanks, control characters and characters of no width round it; a path as it stands."""
+    start, end = 0, len(text)
+    while start < end and _is_margin(text[start]):
+        start += 1
+    while end > start and _is_margin(text[end - 1]):
+        end -= 1
+    return text[start:end] if scheme_of(text[start:end]) else text
+
+
+def _is_margin(sign: str) -> bool:
+    return sign.isspace() or unicodedata.category(sign) in ("Cc", "Cf", "Zs", "Zl", "Zp")
+
+
+def split_options(location: str) -> tuple[str, str]:
+    """An address without its options, and these with their `?` ("" where there are none).
+
+    The names of objects may hold `?`, so the options begin at the last one, and only where what follows reads
+    `name=value&name=value`. `resolve` ends a name with a `?` of its own with a bare `?`: no options follow.
+    The options of http(s) addresses, which people write by the rules of URLs, begin at the first `?`.
+    """
+    scheme = scheme_of(location)
+    if not scheme:
+        return location, ""
+    if scheme in WEB:
+        head, mark, query = location.partition("?")
+        return head, mark + query
+    head, mark, query = location.rpartition("?")
+    return (head, mark + query) if mark and _OPTIONS.fullmatch(query) else (location, "")
+
+
 def resolve(base: str, path: str) -> str:
     """`path` as seen from the folder `base`: URLs and absolute paths stand for themselves.
 
-    The query of a URL base (`?endpoint_override=..`) is kept: `resolve("s3://b/d?region=x", "a.jpg")` is
-    `s3://b/d/a.jpg?region=x`. A `..` in `path` is followed: tables are the user's own.
+    A relative path is a name, whatever signs it has: `resolve("s3://b/d?region=x", "what?.jpg")` is
+    `s3://b/d/what?.jpg?region=x`, with the options of `base`. A `..` in `path` is followed: tables are the user's own.
     """
     if scheme_of(path) or path.startswith("/"):
         return path
     if not scheme_of(base):
         return normpath(str(Path(base).absolute() / path))
-    head, mark, query = base.partition("?")
+    head, options = split_options(base)
     scheme, _, place = head.partition("://")
-    joined = f"{scheme}://{normpath(f'{place}/{path}')}" if place.strip("/") else f"{scheme}://{path}"
-    return joined + mark + query
+    joined = f"{scheme}://{_normal(place.rstrip('/'), path)}"
+    if scheme.lower() not in WEB:
+        options = options if options != "?" else ""
+        options = options or ("?" if "?" in joined else "")
+    return joined + options
+
+
+def _normal(place: str, path: str) -> str:
+    """`path` below `place`, without `.` and `..`; empty parts stay, for `a//b` names another object than `a/b`."""
+    parts = place.split("/") if place else []
+    for part in path.rstrip("/").split("/"):
+        if part == "..":
+            parts = parts[:-1] if len(parts) > 1 else parts
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
 
 
 def parent(location: str) -> str:
-    """The folder that a file lies in; a URL keeps its query."""
+    """The folder that a file lies in; a URL keeps its options."""
     if not scheme_of(location):
         return dirname(str(Path(location).absolute()))
-    head, mark, query = location.partition("?")
-    return head.rstrip("/").rpartition("/")[0] + mark + query
+    head, options = split_options(location)
+    return head.rstrip("/").rpartition("/")[0] + options
 
 
 def name(location: str) -> str:
-    """The last part of a path or URL, without its query."""
-    return basename((location.partition("?")[0] if scheme_of(location) else location).rstrip("/"))
+    """The last part of a path or URL, without its options."""
+    return basename(split_options(location)[0].rstrip("/"))
 
 
 def locate(location: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem and the path on it. Raises CurationError for a scheme that nothing here opens."""
+    """The filesystem and the path on it. Raises CurationError for an address that nothing here opens."""
     scheme = scheme_of(location)
     if not scheme:
         return _local(), str(Path(location).absolute())
     if scheme == "file":
-        return _local(), pafs.FileSystem.from_uri(location)[1]
-    head, _, query = location.partition("?")
+        try:
+            return _local(), pafs.FileSystem.from_uri(location)[1]
+        except (ValueError, OSError, pa.ArrowException) as error:
+            raise CurationError(f"{location} cannot be opened: {error}") from error
     if scheme in WEB:
-        head, query = location, ""
-    place = urlsplit(head).netloc
-    filesystem, top = _remote(scheme, place, query)
-    rest = head.partition("://")[2][len(place) :].strip("/") if scheme not in WEB else ""
-    return filesystem, head if scheme in WEB else "/".join(part for part in (top.rstrip("/"), rest) if part)
+        return _remote(scheme, location.partition("://")[2].partition("/")[0], "")[0], location
+    head, options = split_options(location)
+    place, _, rest = head.partition("://")[2].partition("/")
+    filesystem, top = _remote(scheme, place, options[1:])
+    return filesystem, "/".join(part for part in (top.rstrip("/"), rest.strip("/")) if part)
 
 
 @lru_cache(maxsize=1)
@@ -72,7 +121,7 @@ def _local() -> pafs.LocalFileSystem:
 
 @lru_cache(maxsize=64)
 def _remote(scheme: str, place: str, query: str) -> tuple[pafs.FileSystem, str]:
-    """A filesystem per bucket and options; the paths below it are never parsed as URLs (`#`, `%`, blanks)."""
+    """A filesystem per bucket and options; the paths below it are never parsed as URLs (`#`, `%`, `?`, blanks)."""
     top = f"{scheme}://{place}" + (f"?{query}" if query else "")
     try:
         if scheme in ("s3", "gs", "gcs", "hdfs", "abfs", "abfss"):
@@ -81,7 +130,7 @@ def _remote(scheme: str, place: str, query: str) -> tuple[pafs.FileSystem, str]:
 
         handler, path = fsspec.core.url_to_fs(top)
         return pafs.PyFileSystem(pafs.FSSpecHandler(handler)), "" if scheme in WEB else path.strip("/")
-    except (ValueError, ImportError, OSError, pa.ArrowException) as error:
+    except Exception as error:  # the packages behind fsspec raise what they like
         raise CurationError(
             f"{top} cannot be opened: {error}. Paths may be local, s3://, gs://, or any scheme whose fsspec "
             "package is installed"

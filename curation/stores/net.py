@@ -8,12 +8,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache, partial
 from typing import Any, cast
 
 from curation.errors import CurationError
+from curation.stores.location import trimmed_url
 
 AGENT = "curation"
 DISALLOWED = ("noai", "noimageai", "noindex", "noimageindex")
@@ -67,7 +69,7 @@ def _get(url: str, guard: Guard) -> bytes:
 
 def ascii_url(url: str) -> str:
     """The URL with blanks and other signs percent-encoded where its writer forgot to."""
-    return urllib.parse.quote(url.strip(), safe="%/:=&?~#+!$,;'@()*[]-._")
+    return urllib.parse.quote(trimmed_url(url).strip(), safe="%/:=&?~#+!$,;'@()*[]-._")
 
 
 def opted_out(headers: Message) -> str | None:
@@ -197,7 +199,24 @@ class Response(http.client.HTTPResponse):
                 raise Refused(f"it has more than the {self.max_bytes} bytes that are read (max_mb)")
         if self.length:
             raise http.client.IncompleteRead(b"", self.length)
-        return b"".join(pieces)
+        return self._decoded(b"".join(pieces))
+
+    def _decoded(self, body: bytes) -> bytes:
+        """Without the compression that a server applies unasked; a body that has none, whatever is said, as it is."""
+        if (self.headers.get("Content-Encoding") or "").strip().lower() not in ("gzip", "x-gzip", "deflate"):
+            return body
+        for window in (zlib.MAX_WBITS + 32, -zlib.MAX_WBITS):  # with the header of gzip or zlib, or without any
+            inflate = zlib.decompressobj(window)
+            try:
+                data = inflate.decompress(body, self.max_bytes + 1)
+            except zlib.error:
+                continue
+            if len(data) > self.max_bytes:
+                raise Refused(f"it has more than the {self.max_bytes} bytes that are read (max_mb)")
+            if not inflate.eof:
+                raise http.client.IncompleteRead(data)
+            return data
+        return body
 
 
 class Connection(http.client.HTTPConnection):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
@@ -19,6 +18,7 @@ from curation.media.sandbox import Decoder, Limits
 from curation.media.standardize import Recipe, Standardized
 from curation.pixels import Pixels, arrays_in
 from curation.record import Span
+from curation.sources.fetch import IN_RUN, place_of
 from curation.stores.location import WEB, locate, scheme_of
 
 SAMPLED, LONGEST = 8, 640
@@ -34,7 +34,8 @@ def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
 
     A plain local file is used where it lies and never read into memory whole.
     """
-    if uri.startswith("run:") or "#row=" in uri or scheme_of(uri) in WEB:  # bounded by max_mb, and small tables' cells
+    place = place_of(uri)
+    if uri.startswith(IN_RUN) or place.column is not None or scheme_of(uri) in WEB:  # bounded by max_mb
         with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
             data = fetch(uri)
             file.write(data)
@@ -43,14 +44,12 @@ def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
             del data
             yield file.name, digest
         return
-    location, _, place = uri.partition("#offset=")
-    filesystem, path = locate(location)
-    if isinstance(filesystem, pafs.LocalFileSystem) and not place:
+    filesystem, path = locate(place.location)
+    if isinstance(filesystem, pafs.LocalFileSystem) and place.whole:
         yield path, _sha256(path)
         return
     with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
-        offset, _, size = place.partition("&size=")
-        digest = _copy(filesystem, path, int(offset or 0), int(size) if size else None, file)
+        digest = _copy(filesystem, path, place.offset, place.size, file)
         yield file.name, digest
 
 
@@ -67,7 +66,9 @@ def _copy(filesystem: pafs.FileSystem, path: str, offset: int, size: int | None,
                 digest.update(block)
                 out.write(block)
                 offset += len(block)
-    except (OSError, pa.ArrowInvalid) as error:
+    except CurationError:
+        raise
+    except Exception as error:  # a filesystem's own package raises what it likes: it is this record's error alone
         raise CurationError(f"{path} cannot be read: {error}") from error
     out.flush()
     return digest.hexdigest()
