@@ -18,7 +18,9 @@ def _as_list(value: Any) -> Any:
 class SourceSection(Section):
     """Where records come from: just one of table, folder, webdataset, urls."""
 
-    table: str | None = Field(None, description="jsonl, csv, tsv or parquet; a path or URL, `*` and {000..099} allowed")
+    table: str | None = Field(
+        None, description="jsonl, csv, tsv or parquet, or a folder of them; a path or URL, `*` and {000..099} allowed"
+    )
     folder: str | None = Field(None, description="pictures with .txt or .json sidecars, searched recursively")
     webdataset: str | None = Field(None, description="tar files; a path or URL, `*` and {000..099} allowed")
     urls: str | None = Field(None, description="a table of URLs, downloaded by img2dataset")

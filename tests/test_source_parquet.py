@@ -18,9 +18,10 @@ from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources import open_source, read_chunk
 from curation.sources.arrays import MAX_CELL
-from curation.sources.fetch import fetch
+from curation.sources.fetch import fetch, file_uri
 from curation.sources.pages import largest_page
 from curation.stores.storage import Store
+from curation.video.reader import on_disk
 
 FILES = [f"p/{i}.jpg" for i in range(4)]
 CAPTIONS = [f"cloth {i}" for i in range(4)]
@@ -350,3 +351,40 @@ def test_a_count_is_exact_or_called_an_estimate(tmp_path: Path) -> None:
         write(tmp_path / f"{i}.parquet", {"file": FILES, "caption": CAPTIONS})
     assert count("short.csv") == "10" and count("8.parquet") == "4" and count("{1..8}.parquet") == "32"
     assert count("long.csv") == "about 60,000" and count("*.parquet") == "about 36"
+
+
+def test_a_file_may_be_named_like_a_place_in_a_table(tmp_path: Path) -> None:
+    names = ["t.parquet#row=0&column=x.jpg", "a#row=9&column=image.jpg", "b.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+        (tmp_path / name).with_suffix(".txt").write_text(f"caption of {name}")
+    source = open_source(SourceSection(folder="."), str(tmp_path), Store(str(tmp_path / "_work")))
+    found = [row for chunk in source.chunks(9) for row in read_chunk(chunk)]
+    assert sorted(fetch(row.uri, max_bytes=99).decode() for row in found) == sorted(names)
+    assert all(list(row.captions) == [f"caption of {row.key}"] for row in found)
+    with on_disk(file_uri(f"{tmp_path}/{names[0]}"), None) as (path, _):
+        assert path == f"{tmp_path}/{names[0]}"
+
+
+def test_an_img2dataset_output_of_parquet_files_is_a_table(tmp_path: Path) -> None:
+    """A failed download is a row of it without a picture."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for shard in range(2):
+        columns = {
+            "key": [f"{shard:05d}0000{i}" for i in range(3)],
+            "url": [f"http://x.org/{i}" for i in range(3)],
+            "caption": ["a", None, "c"],
+            "status": ["success", "failed_to_download", "success"],
+            "error_message": [None, "HTTP Error 404: Not Found", None],
+            "width": pa.array([64, None, 64], pa.int32()),
+            "jpg": [b"0", None, b"2"],
+        }
+        write(out / f"{shard:05d}.parquet", columns)
+        (out / f"{shard:05d}_stats.json").write_text("{}")
+    found = read(tmp_path, "out", media="jpg", key="key")
+    assert [row.key for row in found] == [f"{shard:05d}0000{i}" for shard in range(2) for i in range(3)]
+    assert found[0].extra == {"url": "http://x.org/0", "status": "success", "error_message": None, "width": 64}
+    assert fetch(found[5].uri, max_bytes=9) == b"2" and found[1].extra["error_message"] == "HTTP Error 404: Not Found"
+    with pytest.raises(CurationError, match="the media column is empty"):
+        fetch(found[1].uri, max_bytes=9)

@@ -76,7 +76,7 @@ def json_cells(line: Line) -> dict[str, Any]:
     if line.too_long:
         raise RowError(f"the line has {line.size} bytes; at most {MAX_LINE} are read")
     try:
-        cells = json.loads(line.data.decode("utf-8-sig" if line.offset == 0 else "utf-8"))
+        cells = json.loads(line.data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RowError(f"the line is not UTF-8 (byte {error.start})") from error
     except (ValueError, RecursionError) as error:
