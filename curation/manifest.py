@@ -148,6 +148,11 @@ def _media(value: Any) -> Any:
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
+def _extra(value: Any) -> Any:
+    """`false` for none, one name as a list of it."""
+    return () if value is False else value if value is True else _as_list(value)
+
+
 class EncodeSection(Section):
     size: int = Field(256, gt=0, multiple_of=8, description="side of the square whose area every bucket has, px")
     buckets: tuple[str, ...] | Literal["square", "aspect"] = Field(
@@ -190,6 +195,11 @@ class EncodeSection(Section):
     logvar: bool = Field(True, description="store the posterior's log-variance where the VAE has one")
     batch: int = Field(8, gt=0)
     captions: int = Field(8, gt=0, description="how many captions of a record are stored and encoded")
+    extra: Annotated[tuple[str, ...] | Literal[True], BeforeValidator(_extra)] = Field(
+        (),
+        description="the source's own columns or sidecar keys that samples hold under `extra`, such as [licence, url]; "
+        "true for all. Changing it writes shards anew, but encodes nothing again",
+    )
     reconstructions: int = Field(8, ge=0, description="how many samples are decoded again into reconstructions/")
     shards: ShardsSection = ShardsSection()
 

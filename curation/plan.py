@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from curation import catalog
 from curation.devices import gpus_here
+from curation.encoding.extras import check_names
 from curation.encoding.fits import check_shapes
 from curation.errors import UsageError
 from curation.expression import Expression, parse
@@ -139,6 +140,7 @@ def make_plan(loaded: Loaded, gpus: int | None = None) -> Plan:
         if encode.text is not None:
             text = _model("text", encode.text, loaded.where("encode", "text"))
     _check_select(loaded, stages)
+    check_names(loaded)
     plan = Plan(loaded, tuple(stages), vae, text, device)
     for model in (vae, text):
         plan.encode_device(model)  # raises where the device asked for is none of the model's

@@ -230,6 +230,8 @@ class ShardEncoder:
         if parts.texts is None:
             return batch.unread[place]
         meta = metadata(row, bucket, self._captions(row), self.settings.encode.fps) | (parts.fitted or {})
+        if "crop_ltrb" in meta:  # of one type in all samples
+            meta["crop_ltrb"] = [float(edge) for edge in meta["crop_ltrb"]]
         return Sample(row["id"], mean, logvar, parts.texts, meta, parts.media)
 
     def standardized(self, row: dict[str, Any]) -> Standardized | str:
@@ -274,6 +276,7 @@ def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: floa
     Of a clip: its span in the source, the rate it was encoded at, and `seconds_unused` that its bucket had no room for.
     """
     scores = json.loads(row["scores"])
+    own = {"extra": json.loads(row["extra"])} if row.get("extra") else {}
     clip: dict[str, Any] = {}
     if row["start_s"] is not None:
         seconds = row["end_s"] - row["start_s"]
@@ -301,4 +304,4 @@ def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: floa
         "captions": captions,
         "caption_sources": row["caption_sources"][: len(captions)],
         "scores": scores,
-    } | clip
+    } | (clip | own)

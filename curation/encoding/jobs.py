@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from curation.encoding.buckets import choose
 from curation.encoding.deal import deal_all
+from curation.encoding.extras import Extras, extras_of
 from curation.manifest import EncodeSection
 from curation.plan import Plan, digest
 from curation.record import BASE_SCHEMA
@@ -27,6 +28,8 @@ WORK = "_work/encode"
 DEAL = f"{WORK}/deal.parquet"
 CODE_VERSION = 4
 """Raise it when the same record gives other bytes in a shard."""
+META_VERSION = 1
+"""Raise it when a sample says other things of the same record: shards are written anew, latents are kept."""
 MEMBERS_AT_ONCE = 20_000
 """Records whose rows are held while job files are written: bounds memory, costs a pass over scores/ each."""
 
@@ -85,7 +88,7 @@ def encode_fingerprint(plan: Plan) -> str:
     left_out = {"reconstructions", "vae", "text", "upscale", "shards"}
     settings = {**encode.model_dump(mode="json", exclude=left_out), "format": encode.shards.format}
     models = [model and (model.id, model.sha256) for model in (plan.vae, plan.text)]
-    made = [CODE_VERSION, FORMAT_VERSION, PIL.__version__, decoder, *(versions() if encode.media else [])]
+    made = [CODE_VERSION, META_VERSION, FORMAT_VERSION, PIL.__version__, decoder, *(versions() if encode.media else [])]
     return digest([*made, settings, models, plan.score_fingerprint])
 
 
@@ -107,31 +110,41 @@ def _scores(store: Store) -> ds.Dataset:
     return ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem)
 
 
-def deal_jobs(plan: Plan, base: Mapping[str, list[str]], final: Mapping[str, list[str]]) -> dict[ShardJob, list[str]]:
+def kept_extras(store: Store, final: Mapping[str, list[str]], encode: EncodeSection) -> Extras | None:
+    """What the manifest's `extra` finds in the kept records, None where it asks for nothing."""
+    ids = (identity for bucket in final.values() for identity in bucket)
+    return extras_of(_scores(store), ids, encode.extra) if encode.extra else None
+
+
+def deal_jobs(
+    plan: Plan, base: Mapping[str, list[str]], final: Mapping[str, list[str]], extras: Extras | None = None
+) -> dict[ShardJob, list[str]]:
     """Every shard's job and the ids of its records, in order."""
     encode = plan.loaded.manifest.encode
     assert encode
     settings = encode_fingerprint(plan)
     return {
-        ShardJob(bucket, number, len(ids), digest([settings, bucket, ids])): ids
+        ShardJob(bucket, number, len(ids), digest([settings, bucket, ids, *(extras.of(ids) if extras else ())])): ids
         for bucket, shards in deal_all(base, final, encode.shards.samples).items()
         for number, ids in enumerate(shards)
     }
 
 
-def write_members(store: Store, jobs: Sequence[ShardJob], members: Mapping[ShardJob, list[str]]) -> None:
+def write_members(
+    store: Store, jobs: Sequence[ShardJob], members: Mapping[ShardJob, list[str]], extras: Extras | None = None
+) -> None:
     """Write the job files of `jobs`, anew where they exist: a record's source may have moved since."""
     group: list[ShardJob] = []
     for job in jobs:
         if group and sum(other.samples for other in group) + job.samples > MEMBERS_AT_ONCE:
-            _write_group(store, {job: members[job] for job in group})
+            _write_group(store, {job: members[job] for job in group}, extras)
             group = []
         group.append(job)
     if group:
-        _write_group(store, {job: members[job] for job in group})
+        _write_group(store, {job: members[job] for job in group}, extras)
 
 
-def _write_group(store: Store, members: Mapping[ShardJob, list[str]]) -> None:
+def _write_group(store: Store, members: Mapping[ShardJob, list[str]], extras: Extras | None) -> None:
     """One pass over scores/ and the earlier deal for a group of jobs."""
     place = {identity: (job, i) for job, ids in members.items() for i, identity in enumerate(ids)}
     wanted = pa.array(list(place), pa.string())
@@ -140,10 +153,15 @@ def _write_group(store: Store, members: Mapping[ShardJob, list[str]]) -> None:
     dataset = _scores(store)
     scalars = [field.name for field in dataset.schema if _is_scalar(field.type) and field.name not in _NO_SCORES]
     columns = [name for name in (*_MEMBER, *scalars) if name in dataset.schema.names]
+    # As numbers, hashes above 2^63 are more than the 64 bits with a sign that readers of JSON have.
+    hashes = [name for name in scalars if pa.types.is_uint64(dataset.schema.field(name).type)]
     for batch in dataset.to_batches(columns=columns, filter=pc.field("id").isin(wanted), batch_size=2048):
         for row in batch.to_pylist():
             job, position = place[row["id"]]
-            rows[job][position] = member(row, scalars) | {"earlier": earlier.get(row["id"])}
+            for name in hashes:
+                row[name] = None if row[name] is None else f"{row[name]:016x}"
+            own = json.dumps(extras.typed(row["extra"]), sort_keys=True) if extras else None
+            rows[job][position] = member(row, scalars) | {"extra": own, "earlier": earlier.get(row["id"])}
     for job, found in rows.items():
         buffer = io.BytesIO()
         table = pa.Table.from_pylist([found[i] for i in range(job.samples)], MEMBER_SCHEMA)
@@ -168,6 +186,7 @@ MEMBER_SCHEMA = pa.schema(
         ("captions", pa.list_(pa.string())),
         ("caption_sources", pa.list_(pa.string())),
         ("scores", pa.string()),
+        ("extra", pa.string()),  # JSON: the source's columns that the manifest wants, None where it wants none
         ("earlier", pa.string()),  # JSON: the row of `DEAL`, where the same latents may already be
     ]
 )

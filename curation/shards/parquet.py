@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pydantic_core import from_json
 
 from curation.errors import CurationError
-from curation.shards.sample import Halfs, MediaFile, Sample, joined_texts, split_texts
+from curation.shards.sample import Halfs, MediaFile, Sample, joined_texts, portable, restored, split_texts
 
 SUFFIX = ".parquet"
 ROW_GROUP, GROUP_BYTES = 64, 32_000_000
@@ -82,7 +82,7 @@ def _row(sample: Sample) -> dict[str, Any]:
         "text_shape": list(text.shape),
         "text": text.tobytes(),
         "text_lengths": [len(part) for part in sample.texts],
-        "meta": json.dumps(sample.meta, sort_keys=True, ensure_ascii=True),
+        "meta": json.dumps(portable(sample.meta), sort_keys=True, ensure_ascii=True, allow_nan=False),
     }
 
 
@@ -130,7 +130,7 @@ class ParquetShard:
                 self._halfs("latent_mean", position),
                 self._halfs("latent_logvar", position),
                 split_texts(tokens, small["text_lengths"][position]),
-                from_json(small["meta"][position]),
+                restored(from_json(small["meta"][position])),
                 self._media(position),
             )
         except ValueError as error:

@@ -1,5 +1,7 @@
 """One sample of a latent shard, the same in every container."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -49,6 +51,31 @@ class Sample:
         if self.mean is None:
             raise CurationError(f"the sample {self.id} holds media and no latents")
         return self.mean
+
+
+ALWAYS: Final = ("captions", "caption_sources")
+"""Lists that `meta` always has, though an empty one is not written."""
+
+
+def portable(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """`meta` as it is written: JSON of which readers that infer a schema from the first samples can read the rest.
+
+    Left out is what has no type, as such a reader would take it for null in every sample: None, empty lists and
+    objects, and numbers that are not finite, which JSON does not know.
+    """
+    plain = {name: portable(value) if isinstance(value, Mapping) else value for name, value in meta.items()}
+    return {
+        name: value
+        for name, value in plain.items()
+        if value is not None
+        and not (isinstance(value, list | tuple | dict) and not value)
+        and not (isinstance(value, float) and not math.isfinite(value))
+    }
+
+
+def restored(meta: dict[str, Any]) -> dict[str, Any]:
+    """What was written as `portable`, with the lists that are always there."""
+    return {name: [] for name in ALWAYS} | meta
 
 
 def joined_texts(texts: list[Halfs]) -> Halfs:

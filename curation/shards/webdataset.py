@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from curation.errors import CurationError
-from curation.shards.sample import MEDIA, MediaFile, Sample, joined_texts, split_texts
+from curation.shards.sample import MEDIA, MediaFile, Sample, joined_texts, portable, restored, split_texts
 
 SUFFIX = ".tar"
 MEAN, LOGVAR = "latent_mean.npy", "latent_logvar.npy"
@@ -36,8 +36,10 @@ def write(path: Path, samples: Iterable[Sample]) -> None:
         tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for sample in samples:
-            meta = {**sample.meta, "id": sample.id, "text_lengths": [len(text) for text in sample.texts]}
-            _add(tar, f"{sample.id}.json", json.dumps(meta, sort_keys=True, ensure_ascii=True).encode())
+            meta = portable({**sample.meta, "id": sample.id, "text_lengths": [len(text) for text in sample.texts]})
+            _add(
+                tar, f"{sample.id}.json", json.dumps(meta, sort_keys=True, ensure_ascii=True, allow_nan=False).encode()
+            )
             if sample.mean is not None:
                 _add(tar, f"{sample.id}.{MEAN}", _npy(sample.mean))
             if sample.logvar is not None:
@@ -89,11 +91,11 @@ class TarShard:
         try:
             meta = from_json(self._body(members[b"json"]).tobytes())  # four times as fast as json.loads
             mean, logvar = (_array(self._body(members[key])) if key in members else None for key in _LATENTS)
-            texts = split_texts(_array(self._body(members[b"text.npy"])), meta.pop("text_lengths"))
+            texts = split_texts(_array(self._body(members[b"text.npy"])), meta.pop("text_lengths", []))
             media = next((MediaFile(name, self._body(members[key])) for name, key in _MEDIA if key in members), None)
             if mean is None and media is None:
                 raise KeyError(_LATENTS[0])
-            return Sample(meta.pop("id"), mean, logvar, texts, meta, media)
+            return Sample(meta.pop("id"), mean, logvar, texts, restored(meta), media)
         except (KeyError, ValueError) as error:
             problem = f"no {error.args[0].decode()}" if isinstance(error.args[0], bytes) else str(error)
             what = f"the sample {self._keys[position].decode()} is incomplete or damaged ({problem})"
