@@ -388,3 +388,18 @@ def test_an_img2dataset_output_of_parquet_files_is_a_table(tmp_path: Path) -> No
     assert fetch(found[5].uri, max_bytes=9) == b"2" and found[1].extra["error_message"] == "HTTP Error 404: Not Found"
     with pytest.raises(CurationError, match="the media column is empty"):
         fetch(found[1].uri, max_bytes=9)
+
+
+def test_what_is_too_large_is_not_even_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here with a limit of 1 MB for a page."""
+    monkeypatch.setattr("curation.sources.cursor.MAX_PAGE", 1_000_000)
+    large = "x" * 2_000_000
+    columns = {"file": FILES[:2], "caption": ["a", large], "image": [b"1", large.encode()]}
+    write(tmp_path / "t.parquet", columns, compression="zstd", row_group_size=1, use_dictionary=False)
+    found = read(tmp_path, "t.parquet")
+    assert (found[0].captions, found[0].error) == (["a"], None)
+    assert "row 1: the cell in the column 'caption' lies in a page of 2000" in str(found[1].error)
+    found = read(tmp_path, "t.parquet", media="image", caption=None)
+    assert fetch(found[0].uri, max_bytes=9) == b"1"
+    with pytest.raises(CurationError, match=r"row 1: the media lies in \d{3} bytes that unpack to 2000\d{3}"):
+        fetch(found[1].uri, max_bytes=9)

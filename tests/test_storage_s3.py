@@ -230,3 +230,13 @@ def test_names_of_objects_are_names_and_not_addresses(store: Store, client: Any,
             fetch(found[-1].uri, max_bytes=99)
     else:
         assert "double//slash.jpg: its name has an empty part" in str(found[-1].error)
+
+
+def test_a_pattern_may_name_tables_with_odd_names(store: Store) -> None:
+    data = Store(store.root.replace("/runs/one", "/what?"))
+    for i in range(2):
+        data.write(f"rows? {i}.jsonl", json.dumps({"file": f"{i}.jpg"}).encode())
+        data.write(f"{i}.jpg", f"picture {i}".encode())
+    for table in ("rows? *.jsonl", ".", "rows? {0..1}.jsonl"):
+        found = rows(SourceSection(table=table, media="file"), data.root, store)
+        assert [fetch(row.uri, max_bytes=99) for row in found] == [b"picture 0", b"picture 1"]

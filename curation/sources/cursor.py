@@ -23,6 +23,8 @@ WINDOW_BYTES = BATCH_BYTES = 64 << 20
 BATCH_ROWS = 256
 MAX_PAGE = 512 << 20
 """Uncompressed bytes of a page; it is decompressed whole for its first row. Larger ones are not, media excepted."""
+MAX_RATIO = 100
+"""Media are compressed already: a row group of more than MAX_PAGE that shrinks more than so is not opened."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class Cursor:
     def _read(self, group: int) -> Iterator[Rows]:
         """A row group's rows, so few at a time that as many of its largest possible cells fit the memory."""
         total = self.starts[group + 1] - self.starts[group]
-        refused = {one.position: why for one in self.wanted if not one.media and (why := self._refusal(group, one))}
+        refused = {one.position: why for one in self.wanted if (why := self._refusal(group, one))}
         reading = [one for one in self.wanted if one.position not in refused and one.leaves]
         columns = [leaf for one in reading for leaf in one.leaves]
         if not columns:
@@ -175,8 +177,11 @@ class Cursor:
     def _refusal(self, group: int, one: Wanted) -> str | None:
         for leaf in one.leaves:
             chunk = self.file.metadata.row_group(group).column(leaf)
-            if chunk.total_uncompressed_size <= MAX_PAGE:
+            size, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
+            if size <= MAX_PAGE or (one.media and size <= MAX_RATIO * packed):
                 continue
+            if one.media:
+                return f"lies in {packed} bytes that unpack to {size}; media do not shrink so, and these are not opened"
             begin = min(place for place in (chunk.dictionary_page_offset, chunk.data_page_offset) if place)
             filesystem, path = locate(self.table)
             with filesystem.open_input_file(path) as file:

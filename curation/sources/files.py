@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
-from curation.stores.location import explain, locate, parent, resolve, scheme_of
+from curation.stores.location import explain, locate, resolve, scheme_of, split_options
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -55,12 +55,7 @@ def _glob(pattern: str) -> Iterator[str]:
     found = sorted(info.path for info in infos if info.type == pafs.FileType.File and match(info.path))
     if not found:
         raise CurationError(f"{pattern} matches no file")
-    top = pattern[: pattern.index("*")] if scheme_of(pattern) else ""
-    base = parent(top + "x") + _query(pattern) if top else ""
+    head, options = split_options(pattern)
+    base = head[: head.index("*")].rpartition("/")[0] + options if scheme_of(pattern) else ""
     for one in found:
-        yield resolve(base, one[len(fixed) + 1 :]) if top else one
-
-
-def _query(location: str) -> str:
-    _, mark, query = location.partition("?")
-    return mark + query
+        yield resolve(base, one[len(fixed) + 1 :]) if base else one

@@ -198,6 +198,8 @@ def media_cell(table: str, column: str, row: int, max_bytes: int) -> bytes | str
     if media.data is None:
         raise CurationError(f"{table} has no column {column!r} that holds the bytes of media")
     (rows,) = rows_of(table, (media.data,), row, 1)
+    if media.data.position in rows.refused:
+        raise CurationError(f"{table}, row {row}: the media {rows.refused[media.data.position]}")
     array = rows.arrays[media.data.position]
     if pa.types.is_struct(array.type):
         array = array.field(0) if array.is_valid()[0].as_py() else pa.nulls(1, pa.binary())
