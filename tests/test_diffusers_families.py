@@ -465,3 +465,16 @@ def test_a_scaling_without_sense_is_refused_before_anything_is_read(tmp_path: Pa
     assert "no positive number" in str(DiffusersVae.describe(str(tmp_path)).problem)
     with pytest.raises(CurationError, match="no positive number"):
         DiffusersVae(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_weights_of_both_ranks_are_lowered(tmp_path: Path, name: str) -> None:
+    """Video VAEs have weights for pictures beside those for clips."""
+    torch.manual_seed(0)
+    getattr(diffusers, name)(**TINY[name]).save_pretrained(tmp_path)
+    vae = DiffusersVae(str(tmp_path))
+    vae.lower(torch.bfloat16)
+    weights = list(vae.model.parameters())
+    assert {weight.dtype for weight in weights} == {torch.bfloat16}
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    assert all(w.is_contiguous(memory_format=layouts[w.ndim]) for w in weights if w.ndim in layouts)

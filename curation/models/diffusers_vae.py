@@ -125,8 +125,11 @@ class DiffusersVae:
         """Hold the weights in half precision, in the memory layout that a GPU's convolutions run fastest in."""
         import torch
 
-        layout = torch.channels_last_3d if self.family.clips == "causal" else torch.channels_last
-        self.model = self.model.to(self.device, dtype, memory_format=layout)
+        layouts = {4: torch.channels_last, 5: torch.channels_last_3d}  # video VAEs have weights of both ranks
+        self.model = self.model.to(self.device, dtype)
+        for weight in self.model.parameters():
+            if layout := layouts.get(weight.ndim):
+                weight.data = weight.data.contiguous(memory_format=layout)
         self.dtype = dtype
 
     def decode(self, latents: Any) -> Any:
