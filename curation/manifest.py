@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from curation.video.rates import standard
 
 
 class Section(BaseModel):
@@ -153,6 +156,21 @@ def _extra(value: Any) -> Any:
     return () if value is False else value if value is True else _as_list(value)
 
 
+def _rate(value: Any) -> Any:
+    """A frame rate as a number: of a fraction its value, of 23.976 or 29.97 the exact rate that is meant."""
+    if value == "source":
+        return value
+    try:
+        rate = float(Fraction(value)) if isinstance(value, str) else float(value)
+    except (ValueError, ZeroDivisionError, TypeError):
+        raise ValueError(
+            f"'{value}' is no frame rate; say a number, a fraction such as 24000/1001, or source"
+        ) from None
+    if not 0 < rate <= 240:
+        raise ValueError(f"{value} is no frame rate that can be had; say one above 0, to 240 at most")
+    return standard(rate)
+
+
 class EncodeSection(Section):
     size: int = Field(256, gt=0, multiple_of=8, description="side of the square whose area every bucket has, px")
     buckets: tuple[str, ...] | Literal["square", "aspect"] = Field(
@@ -165,7 +183,11 @@ class EncodeSection(Section):
         multiple_of=8,
         description="sides of `aspect` buckets are multiples of it, px: the VAE's 8 (LTX: 32) times a DiT's patch",
     )
-    fps: float = Field(24.0, gt=0, le=240, description="clips are encoded at this constant rate, by timestamps")
+    fps: Annotated[float | Literal["source"], BeforeValidator(_rate)] = Field(
+        24.0,
+        description="clips are encoded at this constant rate, by timestamps: a number (23.976 means 24000/1001), a "
+        "fraction such as 24000/1001, or `source` for each file's own rate",
+    )
     frames: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = Field(
         (9, 17, 33, 49, 81),
         description="lengths that clips may have, frames; a clip takes the longest that it fills",

@@ -29,7 +29,7 @@ class Clips(Stage):
             pa.string(), "JSON on a video's first clip: [start_s, end_s, reason] of all seconds that are in no clip"
         ),
     }
-    version = 3
+    version = 4
     resources = Resources(milliseconds=0.1)
     Params = ClipsParams
 

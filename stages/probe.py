@@ -39,8 +39,11 @@ class Probe(Stage):
         "codec": Column(pa.string(), "of the video stream: h264, vp9, av1 ..."),
         "duration_s": Column(pa.float64(), "of the whole video, as decoded, s"),
         "video_frames": Column(pa.int64(), "of the whole video, as decoded"),
-        "fps": Column(pa.float32(), "frames a second: of the typical step, the mean where they vary"),
-        "variable_fps": Column(pa.bool_(), "whether more than 1 % of the steps between frames differ from the typical"),
+        "fps": Column(pa.float32(), "frames a second, to three decimals; the mean where frames are missing or uneven"),
+        "fps_fraction": Column(
+            pa.string(), "the exact rate, such as 24000/1001, of the grid on which the frames lie; null without one"
+        ),
+        "variable_fps": Column(pa.bool_(), "whether frames lie on no grid, or more than 1 % of its places are empty"),
         "rotation": Column(pa.int16(), "degrees clockwise that the file asks to be turned by: 0, 90, 180, 270; done"),
         "pixel_format": Column(pa.string(), "as the codec stores it: yuv420p, yuv420p10le, yuva420p ..."),
         "interlaced": Column(pa.bool_(), "whether most frames say that they are two fields; they are not mended"),
@@ -48,7 +51,7 @@ class Probe(Stage):
         "bit_rate": Column(pa.int64(), "of the container, bits/s"),
         "audio": Column(pa.bool_(), "whether there is an audio stream"),
     }
-    version = 3
+    version = 4
     resources = Resources(milliseconds=0.1)
 
     def run(self, batch: Batch) -> Columns:
@@ -67,6 +70,7 @@ VIDEO = {
     "duration_s": "duration_s",
     "video_frames": "frames",
     "fps": "fps",
+    "fps_fraction": "fps_fraction",
     "variable_fps": "variable_fps",
     "rotation": "rotation",
     "pixel_format": "pixel_format",

@@ -31,7 +31,7 @@ class Shots(Stage):
         ),
         "shot_method": Column(pa.string(), "transnetv2, content or adaptive"),
     }
-    version = 3
+    version = 4
     resources = Resources(milliseconds=0.1, memory_mb=700)
     Params = ShotsParams
 

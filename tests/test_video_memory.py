@@ -98,7 +98,7 @@ def test_a_batch_is_bounded_by_its_pixels() -> None:
 
 
 def test_a_worker_holds_no_more_clips_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve clips of 17x192x384, 3.8 MB of RGB each: in batches of two, then all at once."""
+    """Twelve clips of 17x192x384, 3.8 MB of RGB each: in batches of two, of which three are in work, then all at once."""
     pixels = 17 * 192 * 384
     (tmp_path / "corpus").mkdir()
     for i in range(12):
@@ -119,4 +119,4 @@ def test_a_worker_holds_no_more_clips_than_a_batch(tmp_path: Path, monkeypatch: 
         encoded('buckets=["384x192"]', "frames=17", f"precision={'fp32' if clips == 2 else 'bf16'}")
         peaks[clips] = tracemalloc.get_traced_memory()[1] / (3 * pixels)
         tracemalloc.stop()
-    assert peaks[2] < 5 < 11 < peaks[12], "in clips"
+    assert peaks[2] < 8 < 11 < peaks[12], "in clips"

@@ -1,8 +1,11 @@
 """Buckets: the few shapes that latents come in, and which of them a picture goes to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from math import log
+from typing import Any
 
 from curation.manifest import EncodeSection
 from curation.media.standardize import Recipe
@@ -63,25 +66,43 @@ def content(width: int, height: int, box: list[int] | None, encode: EncodeSectio
     return (0, 0, width, height)
 
 
-def length(seconds: float | None, encode: EncodeSection) -> int:
-    """Frames that a clip of so many seconds is encoded to: the longest of `encode.frames` that it fills.
+NEARLY = 0.01
+"""Of a frame, by which a clip may be shorter than its bucket: seconds are stored rounded, as files round them."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How long a clip is, and the rate at which it is encoded in frames a second."""
+
+    seconds: float
+    fps: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], encode: EncodeSection) -> "Clip | None":
+        """Of a row of scores/ with its span, `fps` and `fps_fraction`; None for a picture."""
+        if row["start_s"] is None:
+            return None
+        own = row.get("fps_fraction") or row.get("fps") or 24.0
+        return cls(row["end_s"] - row["start_s"], float(Fraction(own)) if encode.fps == "source" else encode.fps)
+
+
+def length(clip: Clip | None, encode: EncodeSection) -> int:
+    """Frames that a clip is encoded to: the longest of `encode.frames` that it fills.
 
     1 for a picture; 0 for a clip shorter than all of them.
     """
-    if seconds is None:
+    if clip is None:
         return 1
-    there = int(seconds * encode.fps + 1e-4)
+    there = int(clip.seconds * clip.fps + NEARLY)
     return max((frames for frames in encode.frames if frames <= there), default=0)
 
 
-def choose(
-    width: int, height: int, box: list[int] | None, encode: EncodeSection, seconds: float | None = None
-) -> Bucket:
-    """The bucket whose aspect is nearest in ratio; of equals the larger. `seconds`: of a clip, None for a picture."""
+def choose(width: int, height: int, box: list[int] | None, encode: EncodeSection, clip: Clip | None = None) -> Bucket:
+    """The bucket whose aspect is nearest in ratio; of equals the larger. `clip`: None for a picture."""
     left, top, right, bottom = content(width, height, box, encode)
     aspect = (right - left) / (bottom - top)
     shape = min(table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height))
-    return Bucket(length(seconds, encode), shape.height, shape.width)
+    return Bucket(length(clip, encode), shape.height, shape.width)
 
 
 def _log_ratio(a: float, b: float) -> float:
@@ -89,11 +110,11 @@ def _log_ratio(a: float, b: float) -> float:
 
 
 def unencodable(
-    width: int, height: int, box: list[int] | None, encode: EncodeSection, seconds: float | None = None
+    width: int, height: int, box: list[int] | None, encode: EncodeSection, clip: Clip | None = None
 ) -> str | None:
     """Why a record cannot be encoded (too short, or only by enlarging it), None when it can."""
-    if not length(seconds, encode):
-        return f"shorter than {min(encode.frames)} frames at {encode.fps:g} fps"
+    if clip is not None and not length(clip, encode):
+        return f"shorter than {min(encode.frames)} frames at {clip.fps:.6g} fps"
     if encode.upscale:
         return None
     bucket = choose(width, height, box, encode)

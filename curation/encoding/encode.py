@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from curation.ahead import ahead
 from curation.encoding.account import ChannelSums, Footage
-from curation.encoding.buckets import Bucket, length, recipe
+from curation.encoding.buckets import Bucket, Clip, length, recipe
 from curation.encoding.earlier import FITTED, EarlierShards, Keys, Parts
-from curation.encoding.jobs import CODE_VERSION, ShardJob, seconds_of
+from curation.encoding.jobs import CODE_VERSION, ShardJob
 from curation.errors import CurationError, Unavailable
 from curation.inference.client import waited
 from curation.manifest import EncodeSection
@@ -37,7 +37,8 @@ from curation.video.reader import VideoReader, on_disk
 
 FETCHERS = 4
 BATCH_PIXELS = 24_000_000
-"""Of records that are decoded at once, as scoring has it: 72 MB of RGB; one clip may be more."""
+"""Of records that are decoded at once, as scoring has it: 72 MB of RGB; one clip may be more. Three such batches are in
+work: one is decoded, one is with the VAE, one is written."""
 CHANGED = "the file changed since it was scored: `curate run --retry` scores it again"
 
 
@@ -131,8 +132,9 @@ class ShardEncoder:
 
     def _keys(self, row: dict[str, Any]) -> Keys:
         settings, encode = self.settings, self.settings.encode
-        clip = row["media"] == "video"
-        span = [row["start_s"], row["end_s"], encode.fps, self._frames(row), settings.video_decoder] if clip else []
+        clip = self._clip_of(row)
+        span = [row["start_s"], row["end_s"], _rate(row), clip.fps, length(clip, encode)] if clip else []
+        span += [settings.video_decoder] if clip else []
         pixels = [row["content_sha256"], repr(self._recipe(row)), *span, CODE_VERSION, PIL.__version__]
         latents = text = media = None
         if settings.vae:
@@ -145,8 +147,9 @@ class ShardEncoder:
             media = digest([*pixels, words if clip else pictures, versions()])
         return Keys(latents, text, media)
 
-    def _frames(self, row: dict[str, Any]) -> int:
-        return length(seconds_of(row), self.settings.encode)
+    def _clip_of(self, row: dict[str, Any]) -> Clip | None:
+        scores = json.loads(row["scores"])
+        return Clip.of({**row, "fps": scores.get("fps"), "fps_fraction": _rate(row)}, self.settings.encode)
 
     def _recipe(self, row: dict[str, Any]) -> Recipe:
         return recipe(row["width"], row["height"], row["content_box"], self.settings.encode)
@@ -219,7 +222,8 @@ class ShardEncoder:
         parts.fitted = dict(zip(FITTED, (list(picture.crop_ltrb), *picture.resized, *original), strict=True))
         encode = self.settings.encode
         if encode.media and parts.lacks_media(keys):
-            parts.media = media_file(picture.rgb, encode.fps, encode.media)
+            clip = self._clip_of(row)
+            parts.media = media_file(picture.rgb, clip.fps if clip else 1.0, encode.media)
         return picture.rgb if parts.lacks_latents(keys) else None
 
     def _sample(self, row: dict[str, Any], place: int, bucket: Bucket, batch: Batch) -> Sample | str:
@@ -229,7 +233,8 @@ class ShardEncoder:
             return "the VAE gave values that are NaN or infinite in fp16"
         if parts.texts is None:
             return batch.unread[place]
-        meta = metadata(row, bucket, self._captions(row), self.settings.encode.fps) | (parts.fitted or {})
+        clip = self._clip_of(row)
+        meta = metadata(row, bucket, self._captions(row), clip.fps if clip else None) | (parts.fitted or {})
         if "crop_ltrb" in meta:  # of one type in all samples
             meta["crop_ltrb"] = [float(edge) for edge in meta["crop_ltrb"]]
         return Sample(row["id"], mean, logvar, parts.texts, meta, parts.media)
@@ -250,8 +255,20 @@ class ShardEncoder:
         with on_disk(row["source_uri"], self.settings.context.fetch) as (path, sha256):
             if sha256 != row["content_sha256"]:
                 return CHANGED
-            span = row["start_s"], row["end_s"]
-            return self._videos.cut(path, span, self.settings.encode.fps, self._frames(row), self._recipe(row))
+            clip = self._clip_of(row)
+            assert clip
+            count = length(clip, self.settings.encode)
+            return self._videos.cut(path, _span(row), clip.fps, count, self._recipe(row), _rate(row))
+
+
+def _span(row: Mapping[str, Any]) -> tuple[float, float]:
+    return row["start_s"], row["end_s"]
+
+
+def _rate(row: Mapping[str, Any]) -> str | None:
+    """Of the grid on which the frames of a clip's video lie."""
+    rate: str | None = json.loads(row["scores"]).get("fps_fraction")
+    return rate
 
 
 def rows_at_once(bucket: Bucket, batch: int) -> int:
@@ -270,7 +287,7 @@ def file_facts(path: Path) -> dict[str, Any]:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: float) -> dict[str, Any]:
+def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: float | None) -> dict[str, Any]:
     """What a sample says of its record, beside how it was fitted into its bucket.
 
     Of a clip: its span in the source, the rate it was encoded at, and `seconds_unused` that its bucket had no room for.
@@ -278,11 +295,12 @@ def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: floa
     scores = json.loads(row["scores"])
     own = {"extra": json.loads(row["extra"])} if row.get("extra") else {}
     clip: dict[str, Any] = {}
-    if row["start_s"] is not None:
+    if fps is not None:
         seconds = row["end_s"] - row["start_s"]
         clip = {
             "fps": fps,
             "original_fps": scores.get("fps"),
+            "original_fps_fraction": scores.get("fps_fraction"),
             "original_frames": row["end_frame"] - row["start_frame"],
             "start_s": row["start_s"],
             "end_s": row["end_s"],

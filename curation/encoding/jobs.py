@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from curation.encoding.buckets import choose
+from curation.encoding.buckets import Clip, choose
 from curation.encoding.deal import deal_all
 from curation.encoding.extras import Extras, extras_of
 from curation.manifest import EncodeSection
@@ -26,7 +26,7 @@ from curation.video.mp4 import versions
 
 WORK = "_work/encode"
 DEAL = f"{WORK}/deal.parquet"
-CODE_VERSION = 4
+CODE_VERSION = 5
 """Raise it when the same record gives other bytes in a shard."""
 META_VERSION = 1
 """Raise it when a sample says other things of the same record: shards are written anew, latents are kept."""
@@ -97,10 +97,10 @@ def buckets_of(store: Store, selection: pa.Table, encode: EncodeSection) -> dict
     kept = selection.filter(pc.equal(selection["decision"], "kept"))["id"].combine_chunks()
     out: dict[str, list[str]] = {}
     dataset = _scores(store)
-    columns = [name for name in (*_SIZES, "content_box") if name in dataset.schema.names]
+    columns = [name for name in (*_SIZES, "content_box", "fps", "fps_fraction") if name in dataset.schema.names]
     for batch in dataset.to_batches(columns=columns, batch_size=8192):
         for row in batch.filter(pc.is_in(batch["id"], value_set=kept)).to_pylist():
-            name = choose(row["width"], row["height"], row.get("content_box"), encode, seconds_of(row)).name
+            name = choose(row["width"], row["height"], row.get("content_box"), encode, Clip.of(row, encode)).name
             out.setdefault(name, []).append(row["id"])
     return out
 
@@ -195,11 +195,6 @@ _SIZES = ("id", "width", "height", "start_s", "end_s")
 _MEMBER = (*_STORED, "captions", "extra", "generated_caption", "generated_caption_source")
 _NO_SCORES = frozenset(_MEMBER) | {field.name for field in BASE_SCHEMA} | {"sha256", "pixel_sha256"}
 _NO_SCORES |= {"original_width", "original_height"}
-
-
-def seconds_of(row: Mapping[str, Any]) -> float | None:
-    """A clip's length, None for a picture."""
-    return None if row["start_s"] is None else row["end_s"] - row["start_s"]
 
 
 def _is_scalar(kind: pa.DataType) -> bool:

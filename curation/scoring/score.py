@@ -253,7 +253,9 @@ class ChunkScorer:
             work.computed["decode"] += 1
             with on_disk(columns["source_uri"][row], self.context.fetch) as (path, sha256):
                 columns["content_sha256"][row] = sha256
-                return self.videos.sample(path, span, work.infos.get(row, {}))
+                info = work.infos.get(row, {})
+                rate = info["video"]["fps_fraction"] if "video" in info else columns["fps_fraction"][row]
+                return self.videos.sample(path, span, info, rate)
         except CurationError as error:
             work.cells.fail(row, "decode", str(error))
             return None

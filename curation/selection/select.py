@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from curation.encoding.buckets import unencodable
+from curation.encoding.buckets import Clip, unencodable
 from curation.errors import CurationError, UsageError
 from curation.expression import Expression, parse
 from curation.manifest import CapSection, DuplicatesSection, Manifest
@@ -31,7 +31,7 @@ Gate = tuple[str, str | None, str | None]
 Ints = NDArray[np.int64]
 Say = Callable[[str], None]
 DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "embedding": 0.95}
-_SIZE = ("width", "height", "content_box", "start_s", "end_s")
+_SIZE = ("width", "height", "content_box", "start_s", "end_s", "fps", "fps_fraction")
 _OPTIONAL = (*_SIZE, "border", "phash_frames")
 
 
@@ -130,14 +130,12 @@ def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
     if encode is None or not {"width", "height"} <= scores.known:
         return
     rows = fates.alive()
-    taken = pa.array(rows)
-    width, height = (scores[name].take(taken).to_pylist() for name in ("width", "height"))
-    boxes = scores["content_box"].take(taken).to_pylist() if "content_box" in scores.known else [None] * len(rows)
-    starts, ends = (scores[name].take(taken).to_pylist() for name in ("start_s", "end_s"))
+    columns = {name: scores[name].take(pa.array(rows)).to_pylist() for name in _SIZE if name in scores.known}
     small: dict[str, list[int]] = {}
-    for row, w, h, box, start, end in zip(rows.tolist(), width, height, boxes, starts, ends, strict=True):
-        seconds = None if start is None else end - start
-        if w and h and (reason := unencodable(w, h, box, encode, seconds)):
+    for row, *values in zip(rows.tolist(), *columns.values(), strict=True):
+        facts = dict(zip(columns, values, strict=True))
+        width, height, box = facts["width"], facts["height"], facts.get("content_box")
+        if width and height and (reason := unencodable(width, height, box, encode, Clip.of(facts, encode))):
             small.setdefault(reason, []).append(row)
     for reason, at in sorted(small.items()):
         fates.drop(np.array(at), "encode", reason)

@@ -85,6 +85,22 @@ def shots_of(count: int, cuts: Sequence[tuple[int, int]]) -> tuple[list[tuple[in
     return shots, fades
 
 
+def with_hard_cuts(cuts: Sequence[tuple[int, int]], frames: Sequence[int]) -> list[tuple[int, int]]:
+    """Cuts, and hard ones at `frames` (there the stream changes its size) in place of hard cuts a frame beside them.
+
+    A gradual transition over such a frame ends there and goes on behind it.
+    """
+    out = [cut for cut in cuts if cut[0] < cut[1] or all(abs(cut[0] - frame) > 1 for frame in frames)]
+    for frame in frames:
+        parted = [span for start, end in out for span in _parted(start, end, frame)]
+        out = [*parted, (frame, frame)]
+    return sorted(out)
+
+
+def _parted(start: int, end: int, at: int) -> list[tuple[int, int]]:
+    return [(start, at), (at, end)] if start < at < end else [(start, end)]
+
+
 def _is_still(still: NDArray[np.bool_], span: tuple[int, int]) -> bool:
     """The first frame of a shot differs from the one before it by being another shot's."""
     inner = still[span[0] + 1 : span[1]]

@@ -41,18 +41,22 @@ MAX_FRAMES = 4_000_000
 
 @dataclass
 class Video:
-    """An open file; `size` is square-pixelled, (width, height) in px, before the turn that its frames ask for."""
+    """An open file.
+
+    start  seconds at which the stream begins
+    rate   frames a second as the file declares them, for want of better: see `curation.video.rates`
+    """
 
     path: str
     max_pixels: int
     container: Any
     stream: Any
-    size: tuple[int, int]
     start: float
     rate: float
     decoder: Any
     engine: Engine
     _turn: "tuple[int, Turn] | None" = None
+    _size: "tuple[tuple[int, int], tuple[int, int]] | None" = None
 
     @cached_property
     def tick(self) -> tuple[int, int]:
@@ -67,10 +71,21 @@ class Video:
         ticks, per_second = self.tick
         return frame.pts * ticks / per_second - self.start
 
-    def within(self, longest: int) -> tuple[int, int]:
-        """`size`, shrunk so that the longer side is at most `longest`."""
-        scale = min(1.0, longest / max(self.size))
-        width, height = (max(1, round(side * scale)) for side in self.size)
+    def size_of(self, frame: Any) -> tuple[int, int]:
+        """Square-pixelled (width, height) in px of a frame, before its turn: a stream may change it.
+
+        Raises Refused where a frame is larger than allowed.
+        """
+        stored = frame.width, frame.height
+        if self._size is None or self._size[0] != stored:
+            self._size = stored, _squared(stored, self.stream, self.max_pixels)
+        return self._size[1]
+
+    def within(self, frame: Any, longest: int) -> tuple[int, int]:
+        """A frame's size, shrunk so that the longer side is at most `longest`."""
+        size = self.size_of(frame)
+        scale = min(1.0, longest / max(size))
+        width, height = (max(1, round(side * scale)) for side in size)
         return width, height
 
     def turn_of(self, frame: Any) -> Turn:
@@ -121,19 +136,25 @@ def _video(path: str, container: Any, max_pixels: int, engine: Engine, threads: 
     if context is None:
         raise Refused("its video codec is not known to the decoder, or it is encrypted")
     context.thread_count, context.thread_type = threads, "FRAME"  # slices in threads would conceal no errors
-    width, height = context.width, context.height
-    check_size((width, height), max_pixels)
-    sar = stream.sample_aspect_ratio or context.sample_aspect_ratio
-    if sar and 0.1 < float(sar) < 10:
-        width = max(1, round(width * float(sar)))
-        check_size((width, height), max_pixels)
+    _squared((context.width, context.height), stream, max_pixels)
     start = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     decoder = context
     if stream.metadata.get("alpha_mode") == "1" and context.name in ALPHA_DECODERS:
         decoder = av.CodecContext.create(ALPHA_DECODERS[context.name], "r")
     rate = rate if 0.1 < rate < 1000 else 25.0
-    return Video(path, max_pixels, container, stream, (width, height), start, rate, decoder, engine)
+    return Video(path, max_pixels, container, stream, start, rate, decoder, engine)
+
+
+def _squared(stored: tuple[int, int], stream: Any, max_pixels: int) -> tuple[int, int]:
+    """A stored size in square pixels. Raises Refused where it is too large."""
+    width, height = stored
+    check_size((width, height), max_pixels)
+    sar = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    if sar and 0.1 < float(sar) < 10:
+        width = max(1, round(width * float(sar)))
+        check_size((width, height), max_pixels)
+    return width, height
 
 
 def frames(video: Video, from_s: float = 0.0) -> Iterator[tuple[float, Any]]:
@@ -151,7 +172,7 @@ def frames(video: Video, from_s: float = 0.0) -> Iterator[tuple[float, Any]]:
         for frame in decoded(video):
             time = video.time_of(frame, last)
             if from_s > 0.5 and count == 0 and (frame.pts is None or time > from_s + 1e-6):
-                yield from _from_the_start(video)  # the index lies, or nobody knows where this is
+                yield from _from_the_start(video)  # the container's index gives no usable position for this frame
                 return
             if last - time > BACK_S:
                 what = f"its timestamps go back by {last - time:.2f} s behind frame {count} ({last:.2f} s)"
@@ -160,6 +181,8 @@ def frames(video: Video, from_s: float = 0.0) -> Iterator[tuple[float, Any]]:
             if count > MAX_FRAMES:
                 raise Refused(f"it has more than {MAX_FRAMES:,} frames: cut it into several files")
             yield time, frame
+        if from_s > 0.5 and count == 0:  # the seek went behind the last key frame, as in a transport stream
+            yield from _from_the_start(video)
     except av.error.MemoryError:
         raise
     except av.error.FFmpegError as error:
@@ -241,9 +264,9 @@ def rgb_of(video: Video, frame: Any, longest: int | None = None) -> Rgb:
     """Upright square-pixelled RGB [H, W, 3] of a frame, its longer side at most `longest`. Without a `longest` it is
     what a VAE sees, and is converted as exactly as swscale can."""
     if longest is None:
-        return video.upright(values_of(frame, *video.size, EXACT), frame)
-    size = video.within(longest)
-    return video.upright(values_of(frame, *size, "AREA" if size != video.size else "BICUBIC"), frame)
+        return video.upright(values_of(frame, *video.size_of(frame), EXACT), frame)
+    size = video.within(frame, longest)
+    return video.upright(values_of(frame, *size, "AREA" if size != video.size_of(frame) else "BICUBIC"), frame)
 
 
 def luma_of(video: Video, frame: Any, size: tuple[int, int]) -> Rgb:

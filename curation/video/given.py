@@ -19,6 +19,7 @@ def given_pieces(
     spans: Sequence[tuple[float, float]],
     shots: Sequence[tuple[int, int]],
     rules: ClipRules,
+    changes: Sequence[int] = (),
 ) -> list[Piece]:
     """One piece a span, in the order of the spans, then every frame that is in none of those that are clips.
 
@@ -26,6 +27,7 @@ def given_pieces(
     spans   (start, end) in seconds: a clip has the frames that begin in it
     shots   [start, end) in frames; a clip belongs to the one that it begins in
     rules   min_s and max_s bound a span as they do a shot
+    changes frames from which on the stream has another size
     """
     count = len(times) - 1
     state = np.zeros(count, np.int8)
@@ -33,6 +35,8 @@ def given_pieces(
     for number, span in enumerate(spans):
         start, end = (int(np.searchsorted(times[:count], second - LATE)) for second in span)
         fault = _fault(span, start, end, float(times[-1]), rules)
+        if fault is None and any(start < frame < end for frame in changes):
+            fault = "the frames change their size in it"
         out.append(Piece(start, end, fault, _shot(shots, start), number))
         state[start:end] = np.maximum(state[start:end], REFUSED if fault else CLIP)
     reasons = {OUTSIDE: "outside the given clips", REFUSED: "in a given clip that cannot be one"}

@@ -106,7 +106,7 @@ def versions() -> list[str]:
         return [PIL.__version__, ""]
 
 
-def facts(media: MediaSection, fps: float) -> dict[str, Any]:
+def facts(media: MediaSection, fps: float | str) -> dict[str, Any]:
     """What the index says of the files."""
     pictures: dict[str, Any] = {"format": media.images, "pillow": PIL.__version__}
     if media.images == "jpg":

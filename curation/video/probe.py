@@ -1,7 +1,7 @@
 """What a video file says of itself, held against what was decoded of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from curation.media.decode import Refused
 from curation.video.container import Video, open_container
+from curation.video.rates import declared_rates, find_grid
 
 HDR = (16, 18)
 """Transfer characteristics (ISO 23091-2) of PQ and HLG."""
@@ -18,21 +19,35 @@ SHORT = 0.9
 
 @dataclass
 class Seen:
-    """What is noted of the frames while they pass: the turn of the first, how many are damaged or interlaced."""
+    """What is noted of the frames while they pass: the turn of the first, how many are damaged or interlaced, and from
+    which frame on they have which size."""
 
-    size: tuple[int, int] = (0, 0)
     rotation: int = 0
     count: int = 0
     corrupt: int = 0
     interlaced: int = 0
+    sizes: "list[Size]" = field(default_factory=list)
 
     def add(self, frame: Any, video: Video) -> None:
         if not self.count:
-            self.size = video.size[::-1] if video.turn_of(frame)[0] else video.size
             self.rotation = -int(frame.rotation) % 360
+        stored, size = (frame.width, frame.height), video.size_of(frame)
+        size = size[::-1] if video.turn_of(frame)[0] else size
+        if not self.sizes or self.sizes[-1][1:] != (stored, size):
+            self.sizes.append((self.count, stored, size))
         self.count += 1
         self.corrupt += bool(frame.is_corrupt)
         self.interlaced += bool(frame.interlaced_frame)
+
+
+Size = tuple[int, tuple[int, int], tuple[int, int]]
+"""First frame, stored (width, height), and upright in square pixels."""
+
+
+def size_facts(size: Size) -> dict[str, int]:
+    """The columns of a size."""
+    _, (stored_width, stored_height), (width, height) = size
+    return {"width": width, "height": height, "original_width": stored_width, "original_height": stored_height}
 
 
 def probe(video: Video, times: Sequence[float], seen: Seen) -> dict[str, Any]:
@@ -54,10 +69,14 @@ def probe(video: Video, times: Sequence[float], seen: Seen) -> dict[str, Any]:
 def _facts(video: Video, times: Sequence[float], seen: Seen) -> dict[str, Any]:
     container, context = video.container, video.stream.codec_context
     steps = np.diff(times)
-    typical = float(np.median(steps)) if len(steps) else 1 / video.rate
-    fps = 1 / typical if len(steps) and typical > 0 else video.rate
-    variable = bool(len(steps)) and bool((np.abs(steps - typical) > max(0.1 * typical, 0.0021)).mean() > 0.01)
-    end = times[-1] + typical
+    grid = find_grid(np.asarray(times), float(video.stream.time_base), declared_rates(video.stream))
+    if grid is not None:
+        typical, variable = 1 / float(grid.rate), not grid.constant
+        end = float(grid.times(times[0])[-1]) + typical
+    else:
+        typical, variable = (float(np.median(steps)) if len(steps) else 1 / video.rate), bool(len(steps))
+        end = times[-1] + typical
+    fps = len(steps) / (times[-1] - times[0]) if variable and times[-1] > times[0] else 1 / typical
     size = Path(video.path).stat().st_size
     return {
         "container": container.format.name,
@@ -65,7 +84,8 @@ def _facts(video: Video, times: Sequence[float], seen: Seen) -> dict[str, Any]:
         "duration_s": round(end, 6),
         "end_s": end,
         "frames": len(times),
-        "fps": round(len(steps) / (times[-1] - times[0]) if len(steps) and variable else fps, 4),
+        "fps": round(fps, 3),
+        "fps_fraction": None if grid is None else str(grid.rate),
         "variable_fps": variable,
         "rotation": seen.rotation,
         "pixel_format": video.decoder.pix_fmt or context.pix_fmt,
@@ -74,10 +94,7 @@ def _facts(video: Video, times: Sequence[float], seen: Seen) -> dict[str, Any]:
         "bit_rate": int(container.bit_rate or 0) or (round(8 * size / end) if end > 0 else None),
         "audio": len(container.streams.audio) > 0,
         "file_bytes": size,
-        "width": seen.size[0],
-        "height": seen.size[1],
-        "original_width": context.width,
-        "original_height": context.height,
+        **size_facts(seen.sizes[0]),
     }
 
 

@@ -110,17 +110,29 @@ class VideoReader:
         request = {"video": "scan", "path": path, "method": method, "threshold": threshold, "rules": rules}
         return self._ask(request | {"given": given})[0]
 
-    def sample(self, path: str, span: Span, info: dict[str, Any]) -> Pixels:
-        """A clip's sampled frames. info: what to say of it, such as its video's probe."""
-        place = {"start_s": span.start_s, "end_s": span.end_s}
+    def sample(self, path: str, span: Span, info: dict[str, Any], rate: str | None = None) -> Pixels:
+        """A clip's sampled frames.
+
+        info  what to say of it, such as its video's probe
+        rate  of the grid on which the video's frames lie, as a fraction: the probe's `fps_fraction`
+        """
+        place = {"start_s": span.start_s, "end_s": span.end_s, "rate": rate}
         header, body = self._ask({"video": "sample", "path": path, "count": SAMPLED, "longest": LONGEST} | place)
         facts = {"pixel_sha256": hashlib.sha256(body).hexdigest(), "phash_frames": header["phash_frames"]}
         return Pixels.clip(arrays_in(body, header["shapes"]), header["frames"], info | facts)
 
-    def cut(self, path: str, span: tuple[float, float], fps: float, count: int, recipe: Recipe) -> Standardized:
-        """A clip's exact frames for its bucket: rgb is uint8 [T, H, W, 3]."""
+    def cut(
+        self,
+        path: str,
+        span: tuple[float, float],
+        fps: float,
+        count: int,
+        recipe: Recipe,
+        rate: str | None = None,
+    ) -> Standardized:
+        """A clip's exact frames for its bucket: rgb is uint8 [T, H, W, 3]. `rate`: see `sample`."""
         request = {"video": "cut", "path": path, "start_s": span[0], "end_s": span[1], "fps": fps, "count": count}
-        header, body = self._ask(request, recipe)
+        header, body = self._ask(request | {"rate": rate}, recipe)
         rgb = np.frombuffer(body, np.uint8).reshape(header["shape"])
         info = {key: header[key] for key in ("original_width", "original_height")}
         return Standardized(rgb, tuple(header["resized"]), tuple(header["crop_ltrb"]), info)  # type: ignore[arg-type]

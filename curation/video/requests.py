@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,13 @@ def answer_video(
         given = request["given"]
         return scan(path, request["method"], request["threshold"], rules, bound, alive, given, engine), b""
     span = request["start_s"], request["end_s"]
+    rate = Fraction(request["rate"]) if request["rate"] else None
     if request["video"] == "sample":
-        header, arrays = sample(path, *span, request["count"], request["longest"], bound, alive, engine)
+        header, arrays = sample(path, *span, request["count"], request["longest"], bound, alive, engine, rate)
         shapes = [list(array.shape) for array in arrays]
         return header | {"shapes": shapes}, np.concatenate([array.ravel() for array in arrays]).data
     assert recipe is not None
-    header, clip = cut(path, *span, request["fps"], request["count"], recipe, bound, alive, engine)
+    header, clip = cut(path, *span, request["fps"], request["count"], recipe, bound, alive, engine, rate)
     return header | {"shape": list(clip.shape)}, np.ascontiguousarray(clip).reshape(-1).data
 
 

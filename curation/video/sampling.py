@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ import av
 
 from curation.media.decode import Refused
 from curation.video.container import THREADS, Engine, Video, frames, luma_of, open_video, rgb_of
+from curation.video.cut import NEVER_CLOSER
 from curation.video.hashes import FrameHashes
+from curation.video.rates import on_grid
 
 NEAR_S = 5.0
 """So far ahead, decoding on is cheaper than a seek: about half the usual distance of key frames."""
@@ -43,11 +46,16 @@ class Reel:
         self._stream: Iterator[Timed] = iter(())
         self._shown: Timed | None = None
 
-    def frames(self, path: str, from_s: float, max_pixels: int, engine: Engine) -> tuple[Video, Iterator[Timed]]:
-        """The open video, and (time, frame) from one that is on show at `from_s`, or earlier. Raises Refused."""
+    def frames(
+        self, path: str, from_s: float, max_pixels: int, engine: Engine, late: float = 1e-6
+    ) -> tuple[Video, Iterator[Timed]]:
+        """The open video, and (time, frame) from one that is on show at `from_s`, or earlier. Raises Refused.
+
+        late  seconds by which a timestamp may lie behind the frame's exact time
+        """
         facts = Path(path).stat()
         key = Key(path, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, max_pixels, engine)
-        near = self._shown is not None and -1e-6 <= from_s - self._shown[0] < NEAR_S
+        near = self._shown is not None and -late <= from_s - self._shown[0] < NEAR_S
         if self._video is None or key != self._key or not near:
             self.close()
             self._video, self._key = self._stack.enter_context(open_video(path, max_pixels, engine, THREADS)), key
@@ -81,21 +89,25 @@ def let_go() -> None:
 
 
 def sample(path: str, start_s: float, end_s: float, count: int, longest: int, max_pixels: int,
-           alive: Callable[[], None], engine: Engine = "pyav") -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
+           alive: Callable[[], None], engine: Engine = "pyav",
+           rate: Fraction | None = None) -> tuple[dict[str, Any], list[Any]]:  # fmt: skip
     """`count` frames spread over a clip, and with each its successor, small: (header, [frame, ..., pair, ...]).
 
     Frames are uint8 [H, W, 3]; pairs are luma [H, W], 256 px wide at most, first, next, first, next ... The header
-    has the frames' `times`, and `phash_frames` (`curation.video.hashes`) up to the last frame decoded. Raises Refused.
+    has the frames' `times`, and `phash_frames` (`curation.video.hashes`) up to the last frame decoded. `rate` is that
+    of the grid on which the video's frames lie (`curation.video.rates`). Raises Refused.
     """
     span = start_s, end_s
+    late = 1e-6 if rate is None else 0.5 / float(rate)
     # told below, by one thread that begins at a key frame: what damage does must not depend on more
     with suppress(Refused, OSError, av.error.FFmpegError):
-        found = _take(*_reel.frames(path, start_s, max_pixels, engine), *span, count, longest, alive)
+        video, stream = _reel.frames(path, start_s, max_pixels, engine, late)
+        found = _take(video, on_grid(stream, start_s, rate), *span, count, longest, alive)
         if not _reel.corrupt:
             return found
     _reel.close()
     with open_video(path, max_pixels, engine) as video:
-        return _take(video, frames(video, start_s), *span, count, longest, alive)
+        return _take(video, on_grid(frames(video, start_s), start_s, rate), *span, count, longest, alive)
 
 
 def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, count: int, longest: int,
@@ -104,7 +116,7 @@ def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, c
     taken: list[Any] = []
     pairs: list[Any] = []
     at: list[float] = []
-    hashes, small = FrameHashes(video, start_s, end_s), video.within(SMALL)
+    hashes = FrameHashes(video, start_s, end_s)
     previous: Timed | None = None
     for time, frame in stream:
         if previous is not None:
@@ -115,8 +127,9 @@ def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, c
             if not at or at[-1] != previous[0]:
                 at.append(previous[0])
                 taken.append(rgb_of(video, previous[1], longest))
+                small = video.within(previous[1], SMALL)
                 pairs += [luma_of(video, shown, small) for shown in (previous[1], frame)]
-        if time >= end_s - 1e-6 or not wanted:
+        if time >= end_s - NEVER_CLOSER or not wanted:
             break
         previous = (time, frame)
         alive()

@@ -4,17 +4,18 @@ but for a few bytes a frame."""
 import contextlib
 from array import array
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from curation.media.decode import Refused
-from curation.video.clips import ClipRules, Piece, pieces, shots_of
+from curation.video.clips import ClipRules, Piece, pieces, shots_of, with_hard_cuts
 from curation.video.container import THREADS, Engine, frames, open_video, values_of
 from curation.video.given import given_pieces
 from curation.video.looks import Looks
-from curation.video.probe import Seen, probe
+from curation.video.probe import Seen, Size, probe, size_facts
 from curation.video.shots import open_detector
 
 BEFORE, BEHIND = "before the first frame that can be decoded", "behind the last frame, though the file declares it"
@@ -27,7 +28,7 @@ def scan(path: str, method: str, threshold: float | None, rules: ClipRules, max_
     """What a video is and what becomes of each of its seconds. `given`: spans in seconds that are the clips.
 
     probe    a mapping, see `curation.video.probe`
-    pieces   rows of start_frame, end_frame, start_s, end_s, reason, shot, given
+    pieces   rows of start_frame, end_frame, start_s, end_s, reason, shot, given, and the size of the first frame
     cuts     [frame, frame after, s, s after] of each shot boundary; a hard cut has twice the same
     shots    [start_frame, end_frame, start_s, end_s] of each shot
 
@@ -61,14 +62,19 @@ def _scan(path: str, method: str, threshold: float | None, rules: ClipRules, max
             looks.add(small)
             alive()
         facts = probe(video, times, seen)
-    stamps = np.append(times, facts["end_s"])
-    cuts = [(cut.start, cut.end) for cut in detector.finish()]
+    exact = np.asarray(times)
+    if facts["fps_fraction"]:
+        rate = Fraction(facts["fps_fraction"])
+        exact = exact[0] + np.rint((exact - exact[0]) * float(rate)) * (rate.denominator / rate.numerator)
+    stamps = np.append(exact, facts["end_s"])
+    changes = [first for first, _, _ in seen.sizes[1:]]
+    cuts = with_hard_cuts([(cut.start, cut.end) for cut in detector.finish()], changes)
     shots, fades = shots_of(len(times), cuts)
     if given is None:
         made = pieces(stamps, cuts, looks.black, looks.still, rules)
     else:
-        made = given_pieces(stamps, given, shots, rules)
-    rows = [_row(piece, stamps) for piece in made]
+        made = given_pieces(stamps, given, shots, rules, changes)
+    rows = [_row(piece, stamps) | size_facts(_size_at(seen, piece.start)) for piece in made]
     hard = [(start, start) for (_, end), (start, _) in pairwise(shots) if end == start]
     bounds = sorted([*hard, *((start, end) for start, end, _ in fades)])
     return {
@@ -81,6 +87,11 @@ def _scan(path: str, method: str, threshold: float | None, rules: ClipRules, max
         "cuts": [[*span, *_seconds(span, stamps)] for span in bounds],
         "shots": [[*span, *_seconds(span, stamps)] for span in shots],
     }
+
+
+def _size_at(seen: Seen, frame: int) -> Size:
+    """The size of a frame."""
+    return next(size for size in reversed(seen.sizes) if size[0] <= frame)
 
 
 def _seconds(span: tuple[int, int], stamps: Any) -> list[float]:

@@ -13,6 +13,7 @@ from curation.record import SourceRow, Span
 from curation.video.reader import VideoReader, on_disk
 
 TOLD = 20
+SIZES = ("width", "height", "original_width", "original_height")
 SPLITTERS = ("probe", "shots", "clips")
 """Stages whose values are made while a video is split: where one changed, videos are split anew."""
 
@@ -59,7 +60,8 @@ def _clips(
     if not kept and not refused:
         yield replace(row, error=f"no clip in it: {_reasons(found['pieces'])}"), Found(sha256, {})
     for number, piece in enumerate(kept):
-        info = clip_info(found["probe"], sha256, _span(piece)) | _shot(found, piece)
+        info = clip_info(found["probe"], sha256, _span(piece)) | {name: piece[name] for name in SIZES}
+        info |= _shot(found, piece)
         info |= {"clip": number, "clips": len(kept), "shot_method": shots.method, "cut_spans": None, "cuts": None}
         if number == 0:
             left_out = [p for p in found["pieces"] if p["reason"] is not None and p["given"] is None]
@@ -103,7 +105,7 @@ def clip_info(probe: dict[str, Any], sha256: str, span: Span) -> dict[str, Any]:
         # of the file and the span: a video's clips are no duplicates of each other
         "sha256": f"{sha256}:{span.start_frame}-{span.end_frame}",
         "video": probe,
-        **{key: probe[key] for key in ("width", "height", "original_width", "original_height", "file_bytes")},
+        **{key: probe[key] for key in (*SIZES, "file_bytes")},
     }
 
 
