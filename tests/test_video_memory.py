@@ -98,7 +98,7 @@ def test_a_batch_is_bounded_by_its_pixels() -> None:
 
 
 def test_a_worker_holds_no_more_clips_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve clips of 17x192x384, 3.8 MB of RGB each: in batches of two, of which three are in work, then all at once."""
+    """Twelve clips of 17x192x384, 3.8 MB of RGB each: in batches of two, three of them in work, then all at once."""
     pixels = 17 * 192 * 384
     (tmp_path / "corpus").mkdir()
     for i in range(12):
