@@ -20,6 +20,7 @@ from curation.errors import UsageError
 from curation.expression import Expression, parse
 from curation.load import Loaded, suggest
 from curation.manifest import Manifest, StageEntry
+from curation.media.decode import DECODE_VERSION
 from curation.models import ModelInfo, describe
 from curation.record import BASE_SCHEMA
 from curation.stage import Params, Resources, Stage
@@ -80,7 +81,10 @@ class Plan:
     def encode_device(self, model: ModelInfo | None) -> str:
         """Where the VAE or the text encoder computes."""
         encode = self.loaded.manifest.encode
-        return device_of(model, encode.device if encode else None, self.device, "encode.device")
+        asked = encode.device if encode else None
+        if model is self.text and model is not None and asked not in model.devices:
+            asked = None  # `encode: {device: cuda}` is meant for the VAE
+        return device_of(model, asked, self.device, "encode.device")
 
     @property
     def on_gpu(self) -> dict[str, ModelInfo]:
@@ -227,10 +231,9 @@ def device_of(model: ModelInfo | None, asked: str | None, run: str, where: str) 
     return asked or (run if run in devices else "cpu")
 
 
-def _decoder(reads: Sequence[str], manifest: Manifest) -> list[str]:
-    """What else decides a value of pixels: another decoder than the usual one."""
-    decoder = manifest.engine.video_decoder
-    return [decoder] if "pixels" in reads and decoder != "pyav" else []
+def _decoder(reads: Sequence[str], manifest: Manifest) -> list[Any]:
+    """What else decides a value of pixels: how pictures are decoded, and by which decoder videos are."""
+    return [DECODE_VERSION, manifest.engine.video_decoder] if "pixels" in reads else []
 
 
 def _params(factory: type[Stage], given: dict[str, Any], where: str) -> Params:

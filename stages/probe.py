@@ -23,6 +23,11 @@ class Probe(Stage):
         "format": Column(pa.string(), "by content, not by file name: JPEG, PNG, WEBP ..."),
         "mode": Column(pa.string(), "a picture's: Pillow's mode before conversion to RGB: RGB, CMYK, I;16 ..."),
         "orientation": Column(pa.int8(), "EXIF orientation 1-8, 1 where absent"),
+        "colour_profile": Column(
+            pa.string(),
+            "the embedded ICC profile that was applied, by its own description; sRGB for one that changes nothing; "
+            "`ignored: ...` for one that is damaged or does not fit; null without one and for clips",
+        ),
         "frames": Column(
             pa.int32(), "pages of a picture, counted up to 1000, the first is used; of a clip its own frames"
         ),

@@ -47,6 +47,7 @@ def test_what_is_learnt_on_the_way() -> None:
         "width": 96,
         "height": 64,
         "orientation": 1,
+        "colour_profile": None,
         "frames": 1,
         "file_bytes": len(raw),
         "sha256": hashlib.sha256(raw).hexdigest(),

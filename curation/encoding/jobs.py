@@ -26,7 +26,7 @@ from curation.video.mp4 import versions
 
 WORK = "_work/encode"
 DEAL = f"{WORK}/deal.parquet"
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Raise it when the same record gives other bytes in a shard."""
 META_VERSION = 1
 """Raise it when a sample says other things of the same record: shards are written anew, latents are kept."""

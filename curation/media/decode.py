@@ -26,6 +26,7 @@ from PIL import (  # each plugin registers its format; Image.init() would regist
     WebPImagePlugin,
 )
 
+from curation.media.colour import to_srgb
 from curation.media.frames import count_frames
 
 PLUGINS = (
@@ -42,6 +43,8 @@ PLUGINS = (
     WebPImagePlugin,
 )
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
+DECODE_VERSION = 2
+"""Raised when a file gives other pixels than before: what was made of pixels is then made anew."""
 MAX_SIDE = 65_500
 BOMB = "a decompression bomb, or raise engine.max_pixels"
 NO_MEMORY = "decoding it takes more memory than engine.decode_memory_mb allows"
@@ -60,8 +63,8 @@ def decode_image(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, A
     """The first frame, EXIF orientation applied, RGB over white, and what was learnt on the way.
 
     info: format, mode, original_width, original_height (as stored), width, height (upright), orientation
-    (1-8), frames (at most 1000), file_bytes, sha256 (of the bytes), pixel_sha256 (of the upright RGB values
-    and size). Raises Refused with a sentence.
+    (1-8), colour_profile (its name, None without one), frames (at most 1000), file_bytes, sha256 (of the bytes),
+    pixel_sha256 (of the upright RGB values and size). Raises Refused with a sentence.
     """
     if not data:
         raise Refused("the file is empty")
@@ -99,8 +102,8 @@ def _decode(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:
         }
         opened.load()
         orientation = _orientation(opened)
-        image = upright(to_rgb(opened), orientation)
-        return image, info | {"orientation": in_file or orientation}
+        rgb, profile = to_rgb(opened, data)
+        return upright(rgb, orientation), info | {"orientation": in_file or orientation, "colour_profile": profile}
 
 
 def pixel_sha256(image: Image.Image) -> str:
@@ -152,21 +155,27 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(turn) if turn is not None else image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB: transparency over white, 16 bits and floats scaled and not clipped, CMYK by Pillow."""
-    mode = image.mode
-    if mode.startswith("I;16") or mode in ("I", "F"):
-        return _deep_grey(image).convert("RGB")
-    if mode == "LAB":
-        return _lab(image)
-    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return _over_white(image)
-    return image.convert("RGB")
+def to_rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, str | None]:
+    """Any mode -> sRGB, and the name of its colour profile (`curation.media.colour.to_srgb`).
+
+    Transparency lies over white; 16 bits and floats are scaled and not clipped; CMYK without a profile by Pillow.
+    `data` is the file's.
+    """
+    if image.mode == "LAB":
+        return _lab(image), None
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = _deep_grey(image)
+    elif image.mode == "RGB" and _is_deep_png(image, data):
+        image = _with_deep_key(image, data)
+    elif image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper()[:-1] + "A")
+    managed, profile = to_srgb(image)
+    if managed.mode in ("RGBA", "LA", "PA") or "transparency" in managed.info:
+        return _over_white(managed), profile
+    return managed.convert("RGB"), profile
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    if image.mode in ("La", "RGBa"):
-        image = image.convert(image.mode.upper()[:-1] + "A")
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")
@@ -190,7 +199,35 @@ def _deep_grey(image: Image.Image) -> Image.Image:
         raise Refused("it has no finite pixel values")
     low, high = _range(image.mode, float(finite.min()), float(finite.max()))
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    return Image.fromarray(np.clip(np.round((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8))
+    grey = Image.fromarray(np.clip(np.round((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8))
+    key = image.info.get("transparency")
+    if isinstance(key, int):  # the one 16-bit value that is transparent
+        grey.putalpha(Image.fromarray(np.where(np.asarray(image) == key, 0, 255).astype(np.uint8)))
+    if "icc_profile" in image.info:
+        grey.info["icc_profile"] = image.info["icc_profile"]
+    return grey
+
+
+def _is_deep_png(image: Image.Image, data: bytes) -> bool:
+    """Whether it is a PNG of 16 bits a channel with a transparent colour, of which Pillow keeps 8 bits."""
+    return image.format == "PNG" and isinstance(image.info.get("transparency"), tuple) and data[24] == 16
+
+
+def _with_deep_key(image: Image.Image, data: bytes) -> Image.Image:
+    """RGBA, transparent just where all 16 bits of a pixel are those of the transparent colour."""
+    import cv2
+
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16 or deep.shape[:2] != image.size[::-1]:
+        raise Refused("its 16-bit transparency cannot be read")
+    if deep.shape[2] == 4:
+        opaque = deep[..., 3] > 0
+    else:
+        opaque = (deep[..., ::-1] != np.array(image.info["transparency"], np.uint16)).any(axis=2)
+    rgba = image.copy()
+    del rgba.info["transparency"]
+    rgba.putalpha(Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8)))
+    return rgba
 
 
 def _range(mode: str, low: float, high: float) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from curation.errors import CurationError, UsageError
+from curation.media.sandbox import Decoder, Limits
 from curation.models import open_model
 from curation.pixels import Pixels
 from curation.shards.index import NAME as INDEX
@@ -124,20 +126,23 @@ def _reference(
     if len(files) < 2:
         raise UsageError(f"--reference {place}: {len(files)} pictures are too few ({', '.join(SUFFIXES)})")
     chosen = np.random.default_rng([asked.seed, 6]).permutation(len(files))[: asked.n]
-    pictures = np.stack([_read(files[i], size) for i in sorted(chosen)])
+    with closing(Decoder(Limits())) as decoder:
+        pictures = np.stack([read_picture(decoder, files[i], size) for i in sorted(chosen)])
     return pictures, [], {"folder": str(store.local), "resize": "Pillow bicubic, antialiased, of the central crop"}
 
 
-def _read(path: Path, size: tuple[int, int]) -> Pictures:
-    """A picture's central crop of the wanted shape, uint8 [H, W, 3]; bounded by Pillow before it is decoded."""
+def read_picture(decoder: Decoder, path: Path, size: tuple[int, int]) -> Pictures:
+    """A picture's central crop of the wanted (height, width), uint8 [H, W, 3].
+
+    Decoded as the pipeline decodes what it trains on: upright, in sRGB, over white. Raises CurationError.
+    """
     from PIL import ImageOps
 
     try:
-        with Image.open(path) as image:
-            fitted = ImageOps.fit(image.convert("RGB"), (size[1], size[0]), Image.Resampling.BICUBIC)
-            return np.asarray(fitted)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        rgb = decoder.decode(path.read_bytes()).rgb
+    except (OSError, CurationError) as error:
         raise CurationError(f"{path} is no picture that can be read: {error}") from error
+    return np.asarray(ImageOps.fit(Image.fromarray(rgb), (size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def _decoded(
