@@ -6,6 +6,8 @@
     lists      format in ["JPEG", "PNG"], not in; "watermark" in caption_flags (an item, or a part of a text)
     columns    a score, a field of the record, or extra.NAME from the source (a number beside a number)
     values     numbers, "text", true, false, len(captions): items of a list or characters of a text
+    captions   any(similarity >= 0.2), all(...), main(...): of the record, from the same test of each of its captions;
+               outside of these, a gate on a value of captions is judged caption by caption
     p0..p100   beside a column: its percentile, over the known values of the records still in (p2_5 is 2.5)
 
 Fractions are compared in float32, in which scores are stored: fresh and stored scores pass the same gates.
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from curation.errors import UsageError
 from curation.predicates import (
+    Captions,
     Column,
     Columns,
     Comparison,
@@ -36,6 +39,7 @@ from curation.predicates import (
     Membership,
     Mismatch,
     Not,
+    OfCaptions,
     Operand,
     Percentile,
     Rows,
@@ -47,6 +51,7 @@ from curation.predicates import (
 _LONGEST = 4000
 _DEEPEST = 50
 _PERCENTILE = re.compile(r"p(\d{1,3})(?:_(\d+))?")
+_OF_CAPTIONS = ("any", "all", "main")
 _WORDS: dict[str, Any] = {"null": None, "true": True, "false": False}
 _COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
@@ -71,32 +76,47 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed expression. `names` are the columns it reads (`extra.NAME` for the source's own)."""
+    """A parsed expression. `names` are the columns it reads (`extra.NAME` for the source's own).
+
+    plain   the names that stand outside of any(), all() and main(): a caption's own, where it is judged for itself
+    asks    whether any(), all() or main() stand in it
+    """
 
     text: str
     where: str
     names: frozenset[str]
+    plain: frozenset[str]
+    asks: bool
     uses_percentiles: bool
     _test: Test = field(repr=False)
 
-    def evaluate(self, columns: Columns) -> NDArray[np.bool_]:
-        """bool [N]: where the expression is true. Null counts as false.
+    def evaluate(self, columns: Columns, captions: Captions | None = None) -> NDArray[np.bool_]:
+        """bool [N]: of which records the expression is true. Null counts as false.
+
+        captions  what any(), all() and main() look at; without them a record is its only caption
 
         Raises UsageError when a column is not there, or holds what cannot be compared so.
         """
-        rows = self._rows(columns)
+        rows = self._rows(columns, captions)
         return self._guarded(lambda: _true(self._test.outcome(rows)))
 
-    def explain(self, columns: Columns) -> Explanation:
-        """What `evaluate` says, with reason, value and threshold for each row that is not kept."""
-        rows = self._rows(columns)
+    def explain(self, columns: Columns, captions: Captions | None = None) -> Explanation:
+        """What `evaluate` says, with reason, value and threshold for each record that is not kept."""
+        rows = self._rows(columns, captions)
         return self._guarded(lambda: _explain(list(conjuncts(self._test)), rows))
 
-    def _rows(self, columns: Columns) -> Rows:
+    def explain_captions(self, captions: Captions) -> Explanation:
+        """The same of each caption: the rows are those of `captions`."""
+        self._rows(captions.columns, captions)
+        rows = Rows.of_captions(captions)
+        return self._guarded(lambda: _explain(list(conjuncts(self._test)), rows))
+
+    def _rows(self, columns: Columns, captions: Captions | None) -> Rows:
         for name in sorted(self.names):
-            if name not in columns:
+            if name not in columns and not (captions and name not in self.plain and name in captions.columns):
                 raise UsageError(f"{_at(self.where)}'{self.text}' reads the column {name}, which is not there")
-        return Rows(columns, len(next(iter(columns.values()), ())))
+        length = captions.records if captions else len(next(iter(columns.values()), ()))
+        return Rows(columns, length, captions)
 
     def _guarded(self, compute: Any) -> Any:
         try:
@@ -110,7 +130,8 @@ def parse(text: str, where: str = "") -> Expression:
     """Parse an expression; `where` (file, line, key) opens every error's sentence. Raises UsageError."""
     parser = _Parser(str(text), where)
     test = parser.test(parser.tree())
-    return Expression(parser.text, where, frozenset(parser.names), parser.percentiles, test)
+    names, plain = frozenset(parser.names), frozenset(parser.plain)
+    return Expression(parser.text, where, names, plain, parser.asks, parser.percentiles, test)
 
 
 def _at(where: str) -> str:
@@ -153,7 +174,8 @@ class _Parser:
     def __init__(self, text: str, where: str) -> None:
         self.text, self.where = text.strip(), where
         self.names: set[str] = set()
-        self.percentiles = False
+        self.plain: set[str] = set()
+        self.percentiles = self.asks = self._inside = False
 
     def fail(self, problem: str, node: ast.AST | None = None) -> UsageError:
         part = f"'{self.source(node)}' " if node is not None else ""
@@ -188,11 +210,23 @@ class _Parser:
         if isinstance(node, ast.Compare):
             tests = tuple(self.pairs(node))
             return tests[0] if len(tests) == 1 else Junction("and", tests, text)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _OF_CAPTIONS:
+            return self.of_captions(node, node.func.id, depth)
         if isinstance(node, ast.Name | ast.Attribute) and text not in _WORDS and not _PERCENTILE.fullmatch(text):
             return Truth(self.column(node), text)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
             raise self.fail("uses & or |; say `and`, `or`", node)
         raise self.fail("is no test; compare a column with something, such as similarity >= 0.2", node)
+
+    def of_captions(self, node: ast.Call, which: str, depth: int) -> Test:
+        if self._inside:
+            raise self.fail("stands inside another any(), all() or main()", node)
+        if len(node.args) != 1 or node.keywords:
+            raise self.fail(f"wants one test, such as {which}(similarity >= 0.2)", node)
+        self.asks = self._inside = True
+        test = self.test(node.args[0], depth + 1)
+        self._inside = False
+        return OfCaptions(which, test, self.source(node))
 
     def pairs(self, node: ast.Compare) -> Iterator[Test]:
         """A chain `a < b <= c` as the tests `a < b`, `b <= c`."""
@@ -248,7 +282,7 @@ class _Parser:
     def length(self, node: ast.Call) -> Column:
         named = isinstance(node.func, ast.Name) and node.func.id == "len"
         if not named or len(node.args) != 1 or node.keywords:
-            raise self.fail("is a call, and only len(column) may be called", node)
+            raise self.fail("is a call, and only len(column) may be called here", node)
         return Column(self.column(node.args[0]).name, self.source(node), length=True)
 
     def column(self, node: ast.expr) -> Column:
@@ -258,6 +292,8 @@ class _Parser:
         if isinstance(node, ast.Attribute) and plain.id != "extra":
             raise self.fail("has a dot, and only extra.NAME may have one", node)
         self.names.add(name)
+        if not self._inside:
+            self.plain.add(name)
         return Column(name, name)
 
     def constant(self, node: ast.expr) -> Constant:

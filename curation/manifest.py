@@ -94,7 +94,16 @@ class DuplicatesSection(Section):
     method: Literal["auto", "flat", "clustered"] = Field(
         "auto", description="embedding only: exact join, or k-means first"
     )
+    captions: Literal["merge", "drop"] | None = Field(
+        None,
+        description="merge: the record that stays takes over the captions of those that fall to it (default for bytes "
+        "and pixels); drop: they fall with them (default for phash and embedding)",
+    )
     against: tuple[str, ...] = Field((), description="run directories whose kept records also count as already there")
+
+    @property
+    def merges_captions(self) -> bool:
+        return self.captions == "merge" if self.captions else self.on in ("bytes", "pixels")
 
 
 def _duplicates(value: Any) -> Any:

@@ -5,14 +5,15 @@ Everything that can be known wrong before the first record is read is refused he
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ValidationError
 
 from curation import catalog
+from curation.captions.stage import GENERATED, CaptionStage
 from curation.devices import gpus_here
 from curation.encoding.extras import check_names
 from curation.encoding.fits import check_shapes
@@ -23,7 +24,7 @@ from curation.manifest import Manifest, StageEntry
 from curation.media.decode import DECODE_VERSION
 from curation.models import ModelInfo, describe
 from curation.record import BASE_SCHEMA
-from curation.stage import Params, Resources, Stage
+from curation.stage import Column, Params, Resources, Stage
 
 RECORD_COLUMNS = frozenset(BASE_SCHEMA.names) | {"pixels"}
 PROBE = "probe"
@@ -37,6 +38,8 @@ class PlannedStage:
                  gate is not in it, so that moving a threshold computes nothing
     reads        the columns that it reads with these params
     device       where its model computes: "cpu" (in the worker) or "cuda" (in a server of networks)
+    second       whether it is a stage's second turn: it judges the caption that was generated after its first
+    late         whether a caption may have been generated before it: its gate judges that one, too
     """
 
     name: str
@@ -49,6 +52,13 @@ class PlannedStage:
     resources: Resources
     reads: tuple[str, ...]
     device: str = "cpu"
+    second: bool = False
+    late: bool = False
+
+    @property
+    def writes(self) -> Mapping[str, Column]:
+        """The columns that it adds to a record; a second turn adds to the lists of the first."""
+        return {} if self.second else self.factory.writes
 
     @property
     def needs_pixels(self) -> bool:
@@ -98,6 +108,12 @@ class Plan:
         return next((stage for stage in self.stages if stage.name == name), None)
 
     @property
+    def each(self) -> dict[str, str]:
+        """Columns of the main caption -> the list columns with the same of each caption."""
+        columns = (item for stage in self.stages for item in stage.writes.items())
+        return {name: column.each for name, column in columns if column.each}
+
+    @property
     def score_fingerprint(self) -> str:
         """Changes when any cell would; not with gates nor with the order of stages."""
         return digest(sorted((stage.name, stage.fingerprint) for stage in self.stages))
@@ -126,6 +142,8 @@ def make_plan(loaded: Loaded, gpus: int | None = None) -> Plan:
         where = loaded.where("score", i - offset, entry.stage) if i >= offset else "score (added by itself)"
         try:
             stages.append(_plan_stage(entry, where, loaded.manifest, stages, device))
+            if GENERATED in stages[-1].writes:
+                stages += [_second_turn(stage, stages) for stage in stages if _is_judged(stage)]
         except UsageError as error:
             problems.append(str(error))
     problems += _clips_without_shots(loaded, {stage.name for stage in stages})
@@ -174,7 +192,10 @@ def _plan_stage(
 ) -> PlannedStage:
     factory = catalog.find(entry.stage, where)
     if any(stage.name == factory.name for stage in earlier):
-        raise UsageError(f"{where}: the stage '{factory.name}' stands twice; a stage runs once")
+        raise UsageError(
+            f"{where}: the stage '{factory.name}' stands twice; a stage runs once, and stages that judge captions "
+            f"judge a generated one by themselves"
+        )
     given = dict(entry.params)
     if factory.role and given.get("model") is None:
         given["model"] = manifest.models if manifest.models in ("embedded", "production") else "embedded"
@@ -186,7 +207,9 @@ def _plan_stage(
     else:
         device = "cpu"
     reads = factory.reads_with(params)
-    written = {name: stage.name for stage in earlier for name in stage.factory.writes}
+    written = {name: stage.name for stage in earlier for name in stage.writes}
+    if issubclass(factory, CaptionStage) and GENERATED in written:
+        reads = (*reads, GENERATED)
     for name in reads:
         if name not in written and name not in RECORD_COLUMNS:
             maker = next((cls.name for cls in catalog.every() if name in cls.writes), None)
@@ -201,7 +224,7 @@ def _plan_stage(
     when = _expression(entry.when, f"{where}.when", known)
     _expression(entry.keep, f"{where}.keep", known | set(factory.writes))
     needed = {*reads, *(when.names if when else ())}
-    upstream = {stage.name: stage.fingerprint for stage in earlier if set(stage.factory.writes) & needed}
+    upstream = {stage.name: stage.fingerprint for stage in earlier if set(stage.writes) & needed}
     fingerprint = digest(
         [
             factory.name,
@@ -215,8 +238,34 @@ def _plan_stage(
     )
     resources = factory.resources_with(params)
     return PlannedStage(
-        factory.name, factory, params, entry.keep, entry.when, fingerprint, model, resources, reads, device
+        *(factory.name, factory, params, entry.keep, entry.when, fingerprint, model, resources, reads, device),
+        late=GENERATED in written,
     )
+
+
+def _second_turn(stage: PlannedStage, earlier: Sequence[PlannedStage]) -> PlannedStage:
+    """The same stage over a caption that was generated behind it, with the same gate.
+
+    A condition on the source's captions says nothing about this one, and is left out.
+    """
+    when = f"{GENERATED} is not null"
+    of_captions = {"caption", "captions", *(name for other in earlier for name in other.writes if _is_judged(other))}
+    if stage.condition and not stage.condition.names & of_captions:
+        when = f"({stage.when}) and {when}"
+    makers = [other.fingerprint for other in earlier if GENERATED in other.writes]
+    return replace(
+        stage,
+        name=f"{stage.name}_generated",
+        when=when,
+        fingerprint=digest([stage.fingerprint, when, makers]),
+        reads=(*stage.reads, GENERATED),
+        second=True,
+        late=True,
+    )
+
+
+def _is_judged(stage: PlannedStage) -> bool:
+    return issubclass(stage.factory, CaptionStage)
 
 
 def device_of(model: ModelInfo | None, asked: str | None, run: str, where: str) -> str:
@@ -285,7 +334,7 @@ def _check_names(expression: Expression, where: str, known: Iterable[str]) -> No
 
 def _check_select(loaded: Loaded, stages: Sequence[PlannedStage]) -> None:
     """The columns that select names must be written by some stage (or derived from the corpus)."""
-    known = {name for stage in stages for name in stage.factory.writes} | RECORD_COLUMNS | {"caption_repeats"}
+    known = {name for stage in stages for name in stage.writes} | RECORD_COLUMNS | {"caption_repeats"}
     select = loaded.manifest.select
     for i, text in enumerate(select.keep):
         where = loaded.where("select", "keep", i)

@@ -26,12 +26,42 @@ class Mismatch(Exception):
     """Two sides of a comparison can never be compared: a text with a number. The message is a sentence."""
 
 
-class Rows:
-    """Columns of equal length as Arrow arrays, converted when first asked for."""
+@dataclass(frozen=True)
+class Captions:
+    """The captions of some records, one row each: what `any(...)`, and a gate on captions, look at.
 
-    def __init__(self, columns: Columns, length: int) -> None:
+    columns  per caption; a column of the record has its value in each of the record's rows
+    record   int64 [rows], ascending: whose caption a row is. Every record has at least one row
+    records  how many records
+    names    the columns whose values are the captions' own
+    """
+
+    columns: Columns
+    record: NDArray[np.int64]
+    records: int
+    names: frozenset[str]
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """The row of each record's main caption."""
+        return np.searchsorted(self.record, np.arange(self.records))
+
+
+class Rows:
+    """Columns of equal length as Arrow arrays, converted when first asked for.
+
+    captions  those of the records, where an expression asks for them
+    single    whether the rows are these captions, and not the records
+    """
+
+    def __init__(self, columns: Columns, length: int, captions: Captions | None = None, single: bool = False) -> None:
         self._columns, self.length = columns, length
+        self.captions, self.single = captions, single
         self._arrays: dict[str, pa.Array] = {}
+
+    @classmethod
+    def of_captions(cls, captions: Captions) -> "Rows":
+        return cls(captions.columns, len(captions.record), captions, single=True)
 
     def column(self, name: str) -> pa.Array:
         """The column's values; those of `extra.NAME` as text."""
@@ -143,7 +173,10 @@ class Percentile:
         return "number"
 
     def values(self, rows: Rows, kind: str) -> pa.Scalar:
-        known = self.of.values(rows, "number").drop_null().to_numpy()
+        values = self.of.values(rows, "number")
+        if rows.single and rows.captions and self.of.name not in rows.captions.names:
+            values = values.take(pa.array(rows.captions.first))  # a record counts once, however many captions it has
+        known = values.drop_null().to_numpy()
         value = float(np.percentile(known, self.percent)) if len(known) else None
         return in_stored_precision(pa.scalar(value, pa.float64()))
 
@@ -288,6 +321,35 @@ class Not:
 
     def outcome(self, rows: Rows) -> pa.Array:
         return pc.invert(self.test.outcome(rows))
+
+
+@dataclass(frozen=True)
+class OfCaptions:
+    """`any(test)`, `all(test)`, `main(test)`: of a record, from the same test of each of its captions.
+
+    `any` and `all` are never null: a caption for which the test is null is none for which it is true.
+    """
+
+    which: str
+    test: Test
+    text: str
+
+    def outcome(self, rows: Rows) -> pa.Array:
+        captions = rows.captions
+        if captions is None:  # a record is its only caption
+            outcome = self.test.outcome(rows)
+            return outcome if self.which == "main" else pc.fill_null(outcome, False)
+        outcome = self.test.outcome(Rows.of_captions(captions))
+        found = self._of_records(outcome, captions)
+        return found.take(pa.array(captions.record)) if rows.single else found
+
+    def _of_records(self, outcome: pa.Array, captions: Captions) -> pa.Array:
+        if self.which == "main":
+            return outcome.take(pa.array(captions.first))
+        is_true = pc.fill_null(outcome, False).to_numpy(zero_copy_only=False)
+        found = np.full(captions.records, self.which == "all")
+        found[captions.record[is_true == (self.which == "any")]] = self.which == "any"
+        return pa.array(found)
 
 
 def conjuncts(test: Test) -> Iterator[Test]:

@@ -16,6 +16,7 @@ BASE_SCHEMA = pa.schema(
         ("content_sha256", pa.string()),  # of the media's bytes as read, null where they could not be
         ("caption", pa.string()),
         ("captions", pa.list_(pa.string())),
+        ("caption_sources", pa.list_(pa.string())),  # of `captions`, then of the generated caption where there is one
         ("extra", pa.string()),  # JSON object: the source's other columns and members
         ("start_s", pa.float64()),
         ("end_s", pa.float64()),

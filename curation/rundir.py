@@ -25,7 +25,7 @@ def resolved(plan: Plan) -> dict[str, Any]:
     data = manifest.model_dump(mode="json", exclude={"score", "source"})
     data["source"] = [source.model_dump(mode="json", exclude_defaults=True) for source in manifest.source]
     data["score"] = []
-    for stage in plan.stages:
+    for stage in (stage for stage in plan.stages if not stage.second):
         body = {"keep": stage.keep, "when": stage.when, **stage.params.model_dump(mode="json")}
         data["score"].append({_key(plan, stage.name): {key: value for key, value in body.items() if value is not None}})
     head = {
@@ -53,7 +53,7 @@ def _class(plan: Plan, name: str) -> str:
 
 def write_manifest(store: Store, plan: Plan) -> None:
     """Commit manifest.yaml: runs again as it is; the models' hashes and the place it came from stand in comments."""
-    models = [(stage.name, stage.model) for stage in plan.stages if stage.model]
+    models = [(stage.name, stage.model) for stage in plan.stages if stage.model and not stage.second]
     models += [(role, model) for role, model in (("vae", plan.vae), ("text", plan.text)) if model]
     notes = ["# as resolved: every default written out, paths absolute"]
     notes += [f"# model {role}: {model.id} sha256:{model.sha256}" for role, model in models]

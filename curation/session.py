@@ -16,12 +16,12 @@ from curation.engine.pool import Engine, Pool
 from curation.errors import CurationError, UsageError
 from curation.plan import Plan, digest
 from curation.progress import PhaseProgress, console
-from curation.reporting.ledger import Ledger, funnel, stage_costs
+from curation.reporting.ledger import Ledger, caption_lines, funnel, stage_costs
 from curation.reporting.models import busy, sentences, summary
 from curation.scoring import ids
 from curation.scoring.pending import Pending
 from curation.scoring.score import RunContext
-from curation.selection.select import decide
+from curation.selection.select import Gate, decide
 from curation.sources import open_source
 from curation.sources.base import total_of
 from curation.stores.lock import RunLock
@@ -132,7 +132,8 @@ class Run:
 
     def finish(self, selection: pa.Table, sources_in: int) -> Ledger:
         """Check the account, commit run.json, show the funnel."""
-        ledger = Ledger.of(selection, sources_in)
+        encode = self.plan.loaded.manifest.encode
+        ledger = Ledger.of(selection, sources_in, encode.captions if encode else None)
         ledger.phases, ledger.stages = self.phases, self.stages
         ledger.models = summary(self.servers(), self.waited)
         ledger.check(*scored_rows(self.store))
@@ -146,6 +147,8 @@ class Run:
         )
         for line in sentences(ledger.models):
             self.console.print(line, soft_wrap=True)
+        for line in caption_lines(ledger.captions):
+            self.console.print(line, markup=False, soft_wrap=True)
         return ledger
 
 
@@ -173,8 +176,8 @@ def make_engine(plan: Plan, kind: str, address: str | None) -> Engine:
 
 def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callable[[str], None]) -> pa.Table:
     """The decision of a plan over a run's scores."""
-    gates = [(stage.name, stage.keep, stage.when) for stage in plan.stages]
-    return decide(store, plan.loaded.manifest, gates, failed, say)
+    gates = [Gate(stage.name, stage.keep, stage.when, stage.late) for stage in plan.stages]
+    return decide(store, plan.loaded.manifest, gates, failed, say, plan.each)
 
 
 def scored_rows(store: Store) -> tuple[int, int]:

@@ -47,10 +47,14 @@ class Params(BaseModel):
 
 @dataclass(frozen=True)
 class Column:
-    """One column that a stage writes: its Arrow type, and what it means with unit and range."""
+    """One column that a stage writes: its Arrow type, and what it means with unit and range.
+
+    each  of a value of the record's main caption: the list column with the same value of each of its captions
+    """
 
     type: pa.DataType
     doc: str
+    each: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,8 +190,8 @@ def _checked(name: str, value: Any) -> Any:
         sound = bool(np.isfinite(value))
     elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
         sound = bool(np.isfinite(value).all())
-    elif isinstance(value, list | tuple) and value and isinstance(value[0], float):
-        sound = all(each is None or math.isfinite(each) for each in value)
+    elif isinstance(value, list | tuple):
+        sound = all(math.isfinite(each) for each in value if isinstance(each, float))
     else:
         sound = True
     return value if sound else Failure(f"its {name} is not a finite number")

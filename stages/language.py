@@ -1,34 +1,40 @@
-"""Language of the caption."""
+"""Language of each caption."""
 
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
-from curation.stage import Batch, Column, Columns, Resources, Stage, rowwise
+from curation.captions.stage import CaptionStage, with_lists
+from curation.stage import Batch, Column, Columns, Resources, rowwise
 
 READ = 2000
 """Characters that are looked at: enough for a verdict, bounded for a hostile caption."""
 
 
-class Language(Stage):
-    """ISO 639 code of the main caption by py3langid (142 languages), with its probability.
+class Language(CaptionStage):
+    """ISO 639 code of each caption by py3langid (142 languages), with its probability.
 
     Short captions are uncertain: gate on `language_score` too.
     """
 
     name = "language"
-    reads = ("caption",)
-    writes = {
-        "language": Column(pa.string(), "ISO 639 code, such as en; null without a caption or letters"),
-        "language_score": Column(pa.float32(), "probability of that language, 0-1"),
-    }
+    version = 2
+    reads = ("captions",)
+    writes = with_lists(
+        {
+            "language": Column(
+                pa.string(), "ISO 639 code of the main caption, such as en; null without letters", "caption_languages"
+            ),
+            "language_score": Column(pa.float32(), "probability of that language, 0-1", "caption_language_scores"),
+        }
+    )
     resources = Resources(milliseconds=0.2, memory_mb=60)
 
     def load(self) -> None:
         identifier()
 
-    def run(self, batch: Batch) -> Columns:
+    def judge(self, batch: Batch) -> Columns:
         return rowwise(["language", "language_score"], identify, batch["caption"])
 
 

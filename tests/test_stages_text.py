@@ -53,7 +53,7 @@ def test_words_and_characters() -> None:
 
 def test_further_boilerplate_comes_from_the_manifest() -> None:
     stage = Text(Text.Params(boilerplate=("Courtesy of ACME",)))
-    columns = stage.run({"caption": ["a dog, courtesy of Acme", "a dog"]})
+    columns = stage.run({"captions": [["a dog, courtesy of Acme"], ["a dog"]]})
     assert columns["caption_flags"] == [["boilerplate"], []]
     assert columns["caption_problems"] == [1, 0]
 
@@ -69,7 +69,7 @@ def test_columns_have_their_types() -> None:
     captions = ["a dog runs on the beach", None, "\ud800", "photo.jpg"]
     for stage in (Text(Text.Params(boilerplate=())), Language(Params())):
         stage.load()
-        columns = stage.run({"caption": captions})
+        columns = stage.run({"captions": [[caption] if caption else None for caption in captions]})
         for name, column in stage.writes.items():
             assert len(pa.array(columns[name], column.type)) == 4, name
 

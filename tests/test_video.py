@@ -156,8 +156,8 @@ def test_a_run_makes_clips_of_videos_and_keeps_images_as_one_frame(finished):
     assert index["vae"]["temporal_factor"] == 4 and set(index["buckets"]) == {"17x64x64", "1x64x64"}
     with tarfile.open(out / "shards" / "17x64x64" / "00000.tar") as tar:
         metas = [json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")]
-    assert {tuple(meta["captions"]) for meta in metas} == {("two scenes", "A film")}
-    assert metas[0]["caption_sources"] == ["source", "title"] and metas[0]["fps"] == 24
+    assert {tuple(meta["captions"]) for meta in metas} == {("two scenes",)}  # a title is no caption
+    assert metas[0]["caption_sources"] == ["source"] and metas[0]["fps"] == 24
     assert sorted(meta["frame_start"] for meta in metas) == [0, 50]
     ledger = json.loads((out / "run.json").read_text())
     assert ledger["records_in"] == 4 and ledger["kept"] == 3

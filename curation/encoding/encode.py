@@ -321,5 +321,6 @@ def metadata(row: dict[str, Any], bucket: Bucket, captions: list[str], fps: floa
         "frame_step": 1,
         "captions": captions,
         "caption_sources": row["caption_sources"][: len(captions)],
+        "caption_scores": json.loads(row["caption_scores"])[: len(captions)],
         "scores": scores,
     } | (clip | own)

@@ -8,8 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from curation.encoding.encode import EncodeSettings
-from curation.encoding.extras import Extras
-from curation.encoding.jobs import WORK, ShardJob, buckets_of, deal_jobs, kept_extras, write_members
+from curation.encoding.jobs import WORK, Contents, ShardJob, buckets_of, deal_jobs, write_members
 from curation.encoding.latent_facts import warnings
 from curation.encoding.publish import publish
 from curation.encoding.reconstruct import reconstruct
@@ -37,10 +36,10 @@ def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
     failed: dict[str, str] = {}
     rounds: list[ShardJob] = []
     while True:
-        extras = kept_extras(run.store, final, encode)
-        members = deal_jobs(run.plan, base, final, extras)
+        contents = Contents.of(run.store, run.plan, selection, final)
+        members = deal_jobs(run.plan, base, final, contents)
         jobs = list(members)
-        found = _round(run, members, extras)
+        found = _round(run, members, contents)
         if not found:
             break
         rounds += jobs
@@ -57,14 +56,14 @@ def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
     return selection
 
 
-def _round(run: Run, members: dict[ShardJob, list[str]], extras: Extras | None) -> dict[str, str]:
+def _round(run: Run, members: dict[ShardJob, list[str]], contents: Contents) -> dict[str, str]:
     """Make every shard that is not made yet; returns ids -> why they cannot be encoded.
 
     First those whose outcome is not known at all: when one of them fails, bytes of the others are not needed.
     """
     for made in (False, True):
         if todo := _unknown(run, members, made):
-            _encode(run, members, todo, extras)
+            _encode(run, members, todo, contents)
         if found := failures(run.store, members):
             return found
     return {}
@@ -86,9 +85,9 @@ def settings_of(plan: Plan, store: Store) -> EncodeSettings:
     )
 
 
-def _encode(run: Run, members: dict[ShardJob, list[str]], todo: Sequence[ShardJob], extras: Extras | None) -> None:
+def _encode(run: Run, members: dict[ShardJob, list[str]], todo: Sequence[ShardJob], contents: Contents) -> None:
     """Make the shards of `todo`; afterwards each has its report."""
-    write_members(run.store, todo, members, extras)
+    write_members(run.store, todo, members, contents)
     with PhaseProgress("encode", sum(job.samples for job in todo), run.console) as progress:
         pool = encode_pool(settings_of(run.plan, run.store))
         progress.note(busy(run.servers) if pool.on_gpu else None)

@@ -2,8 +2,7 @@
 
 import io
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from curation.captions.stage import GENERATED, GENERATED_SOURCE
 from curation.encoding.buckets import Clip, choose
+from curation.encoding.captions import Caption, Choice, captions_of, choices_of, is_value, own_captions
 from curation.encoding.deal import deal_all
 from curation.encoding.extras import Extras, extras_of
 from curation.manifest import EncodeSection
@@ -110,49 +111,75 @@ def _scores(store: Store) -> ds.Dataset:
     return ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem)
 
 
-def kept_extras(store: Store, final: Mapping[str, list[str]], encode: EncodeSection) -> Extras | None:
-    """What the manifest's `extra` finds in the kept records, None where it asks for nothing."""
-    ids = (identity for bucket in final.values() for identity in bucket)
-    return extras_of(_scores(store), ids, encode.extra) if encode.extra else None
+@dataclass(frozen=True)
+class Contents:
+    """What shards hold of records beside pixels.
+
+    extras   the source's columns that the manifest wants, None where it wants none
+    choices  id -> the captions left to the record, where these are not just all of its own
+    lists    a score of captions -> the column of scores/ with its value for each caption
+    """
+
+    extras: Extras | None
+    choices: Mapping[str, Choice]
+    lists: Mapping[str, str]
+
+    @classmethod
+    def of(cls, store: Store, plan: Plan, selection: pa.Table, final: Mapping[str, list[str]]) -> "Contents":
+        encode = plan.loaded.manifest.encode
+        assert encode
+        ids = (identity for bucket in final.values() for identity in bucket)
+        extras = extras_of(_scores(store), ids, encode.extra) if encode.extra else None
+        return cls(extras, choices_of(selection), plan.each)
+
+    def decides(self, ids: Sequence[str]) -> list[Any]:
+        """What of it decides the bytes of a shard with these records."""
+        chosen = {identity: asdict(self.choices[identity]) for identity in ids if identity in self.choices}
+        return [*([chosen] if chosen else ()), *(self.extras.of(ids) if self.extras else ())]
+
+    def donors(self, ids: Iterable[str]) -> set[str]:
+        """The records whose captions these took over."""
+        return {donor for each in ids if each in self.choices for donor, _ in self.choices[each].merged}
 
 
 def deal_jobs(
-    plan: Plan, base: Mapping[str, list[str]], final: Mapping[str, list[str]], extras: Extras | None = None
+    plan: Plan, base: Mapping[str, list[str]], final: Mapping[str, list[str]], contents: Contents
 ) -> dict[ShardJob, list[str]]:
-    """Every shard's job and the ids of its records, in order."""
+    """Every shard's job and the ids of its records, in order; it is another job where other captions are kept."""
     encode = plan.loaded.manifest.encode
     assert encode
     settings = encode_fingerprint(plan)
     return {
-        ShardJob(bucket, number, len(ids), digest([settings, bucket, ids, *(extras.of(ids) if extras else ())])): ids
+        ShardJob(bucket, number, len(ids), digest([settings, bucket, ids, *contents.decides(ids)])): ids
         for bucket, shards in deal_all(base, final, encode.shards.samples).items()
         for number, ids in enumerate(shards)
     }
 
 
 def write_members(
-    store: Store, jobs: Sequence[ShardJob], members: Mapping[ShardJob, list[str]], extras: Extras | None = None
+    store: Store, jobs: Sequence[ShardJob], members: Mapping[ShardJob, list[str]], contents: Contents
 ) -> None:
     """Write the job files of `jobs`, anew where they exist: a record's source may have moved since."""
     group: list[ShardJob] = []
     for job in jobs:
         if group and sum(other.samples for other in group) + job.samples > MEMBERS_AT_ONCE:
-            _write_group(store, {job: members[job] for job in group}, extras)
+            _write_group(store, {job: members[job] for job in group}, contents)
             group = []
         group.append(job)
     if group:
-        _write_group(store, {job: members[job] for job in group}, extras)
+        _write_group(store, {job: members[job] for job in group}, contents)
 
 
-def _write_group(store: Store, members: Mapping[ShardJob, list[str]], extras: Extras | None) -> None:
-    """One pass over scores/ and the earlier deal for a group of jobs."""
+def _write_group(store: Store, members: Mapping[ShardJob, list[str]], contents: Contents) -> None:
+    """One pass over scores/ and the earlier deal for a group of jobs, and one for captions of their duplicates."""
     place = {identity: (job, i) for job, ids in members.items() for i, identity in enumerate(ids)}
     wanted = pa.array(list(place), pa.string())
     earlier = _earlier(store, wanted)
     rows: dict[ShardJob, dict[int, dict[str, Any]]] = {job: {} for job in members}
-    dataset = _scores(store)
+    dataset, extras, lists = _scores(store), contents.extras, contents.lists
+    donors = _captions(dataset, contents.donors(place), lists)
     scalars = [field.name for field in dataset.schema if _is_scalar(field.type) and field.name not in _NO_SCORES]
-    columns = [name for name in (*_MEMBER, *scalars) if name in dataset.schema.names]
+    columns = [name for name in (*_MEMBER, *scalars, *lists.values()) if name in dataset.schema.names]
     # As numbers, hashes above 2^63 are more than the 64 bits with a sign that readers of JSON have.
     hashes = [name for name in scalars if pa.types.is_uint64(dataset.schema.field(name).type)]
     for batch in dataset.to_batches(columns=columns, filter=pc.field("id").isin(wanted), batch_size=2048):
@@ -161,12 +188,23 @@ def _write_group(store: Store, members: Mapping[ShardJob, list[str]], extras: Ex
             for name in hashes:
                 row[name] = None if row[name] is None else f"{row[name]:016x}"
             own = json.dumps(extras.typed(row["extra"]), sort_keys=True) if extras else None
-            rows[job][position] = member(row, scalars) | {"extra": own, "earlier": earlier.get(row["id"])}
+            captions = captions_of(own_captions(row, lists), contents.choices.get(row["id"]), donors)
+            beside = {"extra": own, "earlier": earlier.get(row["id"])}
+            rows[job][position] = member(row, scalars) | captions | beside
     for job, found in rows.items():
         buffer = io.BytesIO()
         table = pa.Table.from_pylist([found[i] for i in range(job.samples)], MEMBER_SCHEMA)
         pq.write_table(table, buffer, compression="zstd")
         store.write(job.members, buffer.getvalue())
+
+
+def _captions(dataset: ds.Dataset, ids: set[str], lists: Mapping[str, str]) -> dict[str, list[Caption]]:
+    """All captions of some records."""
+    names = ("id", "captions", GENERATED, GENERATED_SOURCE, *lists.values())
+    columns = [name for name in names if name in dataset.schema.names]
+    wanted = pc.field("id").isin(pa.array(sorted(ids), pa.string()))
+    batches = dataset.to_batches(columns=columns, filter=wanted, batch_size=2048) if ids else ()
+    return {row["id"]: own_captions(row, lists) for batch in batches for row in batch.to_pylist()}
 
 
 MEMBER_SCHEMA = pa.schema(
@@ -185,6 +223,7 @@ MEMBER_SCHEMA = pa.schema(
         ("end_frame", pa.int64()),
         ("captions", pa.list_(pa.string())),
         ("caption_sources", pa.list_(pa.string())),
+        ("caption_scores", pa.string()),  # JSON: an object of scores for each caption
         ("scores", pa.string()),
         ("extra", pa.string()),  # JSON: the source's columns that the manifest wants, None where it wants none
         ("earlier", pa.string()),  # JSON: the row of `DEAL`, where the same latents may already be
@@ -192,7 +231,7 @@ MEMBER_SCHEMA = pa.schema(
 )
 _STORED = tuple(MEMBER_SCHEMA.names[:12])
 _SIZES = ("id", "width", "height", "start_s", "end_s")
-_MEMBER = (*_STORED, "captions", "extra", "generated_caption", "generated_caption_source")
+_MEMBER = (*_STORED, "captions", "extra", GENERATED, GENERATED_SOURCE)
 _NO_SCORES = frozenset(_MEMBER) | {field.name for field in BASE_SCHEMA} | {"sha256", "pixel_sha256"}
 _NO_SCORES |= {"original_width", "original_height"}
 
@@ -203,28 +242,9 @@ def _is_scalar(kind: pa.DataType) -> bool:
 
 
 def member(row: Mapping[str, Any], scalars: Sequence[str]) -> dict[str, Any]:
-    """A record as its job holds it: the source's captions, a video's title, the generated one, each with its source."""
-    captions = [caption for caption in row["captions"] or [] if caption.strip()]
-    sources = ["source"] * len(captions)
-    title = json.loads(row.get("extra") or "{}").get("title") if row["media"] == "video" else None
-    if isinstance(title, str) and title.strip() and title not in captions:
-        captions.append(title)
-        sources.append("title")
-    if row.get("generated_caption"):
-        captions.append(row["generated_caption"])
-        sources.append(row.get("generated_caption_source") or "generated")
-    scores = {name: row[name] for name in sorted(scalars) if _is_value(row.get(name))}
-    kept = {name: row.get(name) for name in _STORED}
-    return kept | {
-        "captions": captions,
-        "caption_sources": sources,
-        "scores": json.dumps(scores, sort_keys=True),
-    }
-
-
-def _is_value(value: Any) -> bool:
-    """JSON knows no NaN."""
-    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    """A record as its job holds it, beside its captions."""
+    scores = {name: row[name] for name in sorted(scalars) if is_value(row.get(name))}
+    return {name: row.get(name) for name in _STORED} | {"scores": json.dumps(scores, sort_keys=True)}
 
 
 DEAL_SCHEMA = pa.schema(

@@ -88,7 +88,7 @@ def stage_table(plan: Plan) -> Table:
         model = stage.model.id if stage.model else ""
         cells = (
             ", ".join(stage.reads),
-            ", ".join(stage.factory.writes),
+            ", ".join(stage.writes),
             stage.keep or "",
             stage.when or "",
             model,
@@ -110,7 +110,7 @@ def cpus() -> float:
 
 
 def memory_mb(plan: Plan, workers: int) -> int:
-    per_worker = 600 + sum(stage.resources.memory_mb for stage in plan.stages)
+    per_worker = 600 + sum(stage.resources.memory_mb for stage in plan.stages if not stage.second)
     return workers * per_worker
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
+from curation.captions.flat import counts_of
 from curation.errors import CurationError
 from curation.stores.storage import Store
 
@@ -32,17 +33,23 @@ class Ledger:
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    captions: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, selection: pa.Table, sources_in: int) -> "Ledger":
-        """Count a selection; `dropped` and `quarantined` are keyed `stage: reason` and keep the funnel's order."""
+    def of(cls, selection: pa.Table, sources_in: int, most_captions: int | None = None) -> "Ledger":
+        """Count a selection; `dropped` and `quarantined` are keyed `stage: reason` and keep the funnel's order.
+
+        most_captions  how many of a record's captions a shard takes
+        """
         counts: dict[str, Counter[str]] = {"dropped": Counter(), "quarantined": Counter()}
         columns = [selection[name].to_pylist() for name in ("decision", "stage", "reason")]
         for decision, stage, reason in zip(*columns, strict=True):
             if decision != "kept":
                 counts[decision][f"{stage}: {reason}" if stage else str(reason)] += 1
         kept = pc.sum(pc.equal(selection["decision"], "kept")).as_py() or 0
-        return cls(sources_in, selection.num_rows, kept, dict(counts["dropped"]), dict(counts["quarantined"]))
+        ledger = cls(sources_in, selection.num_rows, kept, dict(counts["dropped"]), dict(counts["quarantined"]))
+        ledger.captions = count_captions(selection, most_captions)
+        return ledger
 
     def check(self, scored: int, sources: int) -> None:
         """Raise CurationError unless every record of the source is accounted for, once.
@@ -67,6 +74,7 @@ class Ledger:
             "kept": self.kept,
             "dropped": self.dropped,
             "quarantined": self.quarantined,
+            "captions": self.captions,
             "phases": self.phases,
             "stages": self.stages,
             "models": self.models,
@@ -83,6 +91,44 @@ class Ledger:
             return "the source has no records"
         reason, count = reasons.most_common(1)[0]
         return f"most fell to '{reason}' ({count:,} of {self.records_in:,})"
+
+
+def count_captions(selection: pa.Table, most: int | None) -> dict[str, Any]:
+    """What became of the captions of kept records.
+
+    kept         their own captions, generated ones among them, that stay
+    merged       captions taken over from exact duplicates; `merged_from`: how many records gave some
+    set_aside    their own captions that do not stay, by `stage: reason`
+    not_stored   captions that stay, but are more than `encode.captions` lets into a shard
+    """
+    kept, merged, aside = (
+        selection[name].combine_chunks() for name in ("captions_kept", "captions_merged", "captions_set_aside")
+    )
+    own, taken = (counts_of(column, None) for column in (kept, merged))
+    parts = pc.list_flatten(aside)
+    stages, why = (pc.struct_field(parts, name).to_pylist() for name in ("stage", "reason"))
+    reasons = Counter(f"{stage}: {reason}" for stage, reason in zip(stages, why, strict=True))
+    return {
+        "kept": int(own.sum()),
+        "merged": int(taken.sum()),
+        "merged_from": len(pc.unique(pc.struct_field(pc.list_flatten(merged), "id"))),
+        "set_aside": dict(sorted(reasons.items())),
+        "not_stored": 0 if most is None else int((own + taken - most).clip(0).sum()),
+    }
+
+
+def caption_lines(captions: Mapping[str, Any]) -> list[str]:
+    """The account of captions in sentences; nothing where every record just keeps its own."""
+    merged, aside, left = captions["merged"], captions["set_aside"], captions["not_stored"]
+    if not (merged or aside or left):
+        return []
+    lines = [f"captions   {captions['kept'] + merged:,} in kept records"]
+    if merged:
+        lines[0] += f", {merged:,} of them taken over from {captions['merged_from']:,} exact duplicates"
+    lines += [f"           {count:,} set aside: {reason}" for reason, count in aside.items()]
+    if left:
+        lines.append(f"           {left:,} are more than encode.captions lets into a shard, and are left out of it")
+    return lines
 
 
 def funnel(ledger: Ledger, order: Sequence[str]) -> Table:

@@ -1,26 +1,43 @@
 """The rows of one chunk on their way through the stages: what is scored, what is still missing."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from curation.captions.flat import Flat, counts_of, is_of_captions
+from curation.captions.stage import GENERATED, GENERATED_SOURCE, texts_of
+from curation.expression import Expression
 from curation.plan import PlannedStage
+from curation.predicates import extra_texts
 from curation.record import BASE_SCHEMA, SourceRow, record_id
 from curation.stage import Columns, Failure
+
+Aside = defaultdict[int, set[int]]
+"""row -> places of its captions that failed a gate."""
+_GENERATED = (GENERATED, GENERATED_SOURCE)
 
 
 class Cells:
     """Rows of a chunk as column lists; a stage's cell exists where `scored` has the stage's name.
 
-    alive   per row: no error, and every gate so far passed. Rows that are not alive get no further stage.
+    alive      per row: no error, and every gate so far passed. Rows that are not alive get no further stage.
+    set_aside  per row: places of captions that failed a gate so far, while others of the record passed
     """
 
     def __init__(self, rows: Sequence[SourceRow], stages: Sequence[PlannedStage]) -> None:
         n = len(rows)
         self.stages = tuple(stages)
         self.size = n
+        self.set_aside: Aside = defaultdict(set)
+        self._types = {field.name: field.type for field in BASE_SCHEMA}
+        self._types |= {name: column.type for stage in stages for name, column in stage.writes.items()}
+        columns = (item for stage in stages for item in stage.writes.items())
+        self._each = {name: column.each for name, column in columns if column.each}
         self.columns: dict[str, list[Any]] = {name: [None] * n for name in BASE_SCHEMA.names}
         self.columns["source_key"] = [row.key for row in rows]
         self.columns["source_uri"] = [row.uri for row in rows]
@@ -32,7 +49,7 @@ class Cells:
             self.columns[name] = [getattr(row.span, name) if row.span else None for row in rows]
         self.columns["scored"] = [[] for _ in rows]
         for stage in stages:
-            for name in stage.factory.writes:
+            for name in stage.writes:
                 self.columns[name] = [None] * n
         self.alive = [True] * n
         for i, row in enumerate(rows):
@@ -49,6 +66,15 @@ class Cells:
         cells.alive = [error is None for error in cells.columns["error"]]
         return cells
 
+    @classmethod
+    def of_row(cls, row: dict[str, Any], stages: Sequence[PlannedStage]) -> "Cells":
+        """One committed row, to tell what its gates say."""
+        cells = cls([], stages)
+        cells.size, cells.alive = 1, [True]
+        cells.columns = {name: [value] for name, value in row.items()}
+        cells.columns["scored"] = [row["scored"] or []]
+        return cells
+
     def fail(self, row: int, stage: str, error: str) -> None:
         """Quarantine a row: the first error stays."""
         if self.columns["error"][row] is None:
@@ -61,7 +87,7 @@ class Cells:
         lacking = [i for i in rows if self.alive[i] and stage.name not in self.columns["scored"][i]]
         if not lacking or stage.when is None or stage.condition is None:
             return lacking
-        holds = stage.condition.evaluate(self.take(stage.condition.names, lacking))
+        holds = self._holds(stage.condition, lacking, stage.late, self.set_aside)
         return [i for i, ok in zip(lacking, holds, strict=True) if ok]
 
     def lacking(self, rows: Iterable[int]) -> dict[int, set[str]]:
@@ -73,15 +99,16 @@ class Cells:
         rows = list(rows)
         open_rows = {i for i in rows if self.alive[i]}
         out: dict[int, set[str]] = {}
+        aside: Aside = defaultdict(set)
         for stage in self.stages:
             judged = sorted(i for i in open_rows if stage.name in self.columns["scored"][i])
             if judged and (gate := stage.gate) is not None:
-                passed = gate.evaluate(self.take(gate.names, judged))
+                passed = self._passes(gate, judged, stage.late, aside)
                 open_rows -= {i for i, ok in zip(judged, passed, strict=True) if not ok}
             unscored = [i for i in rows if i in open_rows and stage.name not in self.columns["scored"][i]]
             certain = [i for i in unscored if i not in out]
             if certain and (condition := stage.condition) is not None:
-                holds = condition.evaluate(self.take(condition.names, certain))
+                holds = self._holds(condition, certain, stage.late, aside)
                 excused = {i for i, ok in zip(certain, holds, strict=True) if not ok}
                 unscored = [i for i in unscored if i not in excused]
             for i in unscored:
@@ -92,6 +119,8 @@ class Cells:
         """Store a stage's values; a `Failure` in any column quarantines its row."""
         for position, i in enumerate(rows):
             values = {name: columns[name][position] for name in stage.factory.writes}
+            if stage.second:
+                values = self._appended(stage, i, values)
             failure = next((value for value in values.values() if isinstance(value, Failure)), None)
             if failure is not None:
                 self.fail(i, stage.name, str(failure))
@@ -106,8 +135,57 @@ class Cells:
         judged = [i for i in rows if self.alive[i] and stage.name in self.columns["scored"][i]]
         if gate is None or not judged:
             return
-        for i, ok in zip(judged, gate.evaluate(self.take(gate.names, judged)), strict=True):
+        for i, ok in zip(judged, self._passes(gate, judged, stage.late, self.set_aside), strict=True):
             self.alive[i] = self.alive[i] and bool(ok)
+
+    def _appended(self, stage: PlannedStage, row: int, values: dict[str, Any]) -> dict[str, Any]:
+        """A second turn's values as they are stored: the generated caption's, behind those of the source's captions."""
+        own = len(self.columns["captions"][row] or ())
+        out: dict[str, Any] = {}
+        for name, column in stage.factory.writes.items():
+            if column.each is not None:
+                known = (self.columns[column.each][row] or [None] * own)[:own]
+                new = values[name] if isinstance(values[name], Failure) else values[column.each]
+                out[column.each] = new if isinstance(new, Failure) else [*known, *new]
+        return out
+
+    def _passes(self, gate: Expression, rows: Sequence[int], late: bool, aside: Aside) -> Sequence[bool]:
+        """Which rows pass a gate. On captions: those with one that passes; the others' places are put into `aside`.
+
+        late  whether captions may have been generated already
+        """
+        if not is_of_captions(gate, self._each):
+            return self._holds(gate, rows, late, aside)
+        flat, get = self._flat(rows, late, aside)
+        keep = gate.explain_captions(flat.captions(gate.names, self._each, get)).keep
+        for record, place in zip(flat.record[~keep].tolist(), flat.place[~keep].tolist(), strict=True):
+            if place >= 0:
+                aside[rows[record]].add(place)
+        passed = np.zeros(len(rows), bool)
+        passed[flat.record[keep]] = True
+        return passed.tolist()
+
+    def _holds(self, expression: Expression, rows: Sequence[int], late: bool, aside: Aside) -> Sequence[bool]:
+        """Of which rows an expression on records is true; any(), all() and main() look at captions still in."""
+        if not expression.asks:
+            return expression.evaluate(self.take(expression.names, rows)).tolist()
+        flat, get = self._flat(rows, late, aside)
+        captions = flat.captions(expression.names, self._each, get)
+        return expression.evaluate(self.take(expression.plain, rows), captions).tolist()
+
+    def _flat(self, rows: Sequence[int], late: bool, aside: Aside) -> tuple[Flat, Any]:
+        """The captions of some rows that are still in, and what gives their columns."""
+
+        @cache
+        def get(name: str) -> pa.Array:
+            values = self.take([name], rows)[name]
+            if name.startswith("extra."):
+                return extra_texts(values)
+            return pa.array(_clean(values, self._types[name]), self._types[name])
+
+        flat = Flat.of(counts_of(get("captions"), get(GENERATED) if late else None))
+        places = zip(flat.record.tolist(), flat.place.tolist(), strict=True)
+        return flat.where(np.array([place not in aside[rows[record]] for record, place in places], bool)), get
 
     def take(self, names: Iterable[str], rows: Sequence[int]) -> dict[str, list[Any]]:
         """Columns for some rows; `extra.NAME` is looked up in the row's extra."""
@@ -135,29 +213,45 @@ class Cells:
     def adopt(self, table: pa.Table, fresh: set[str]) -> None:
         """Take over the cells of an earlier scoring of the same rows; stages in `fresh` are left to be computed."""
         kept = [
-            stage
-            for stage in self.stages
-            if stage.name not in fresh and set(stage.factory.writes) <= set(table.column_names)
+            stage for stage in self.stages if stage.name not in fresh and set(stage.writes) <= set(table.column_names)
         ]
         names = {stage.name for stage in kept}
-        for name in ["id", "content_sha256", *(column for stage in kept for column in stage.factory.writes)]:
+        for name in ["id", "content_sha256", *(column for stage in kept for column in stage.writes)]:
             self.columns[name] = table[name].to_pylist()
         old = table.select(["scored", "error_stage", "error"]).to_pylist()
         for i, row in enumerate(old):
             self.columns["scored"][i] = [stage for stage in row["scored"] or [] if stage in names]
             if row["error"] is not None and row["error_stage"] not in fresh and self.alive[i]:
                 self.fail(i, row["error_stage"], row["error"])
+        for stage in kept:
+            if GENERATED not in stage.reads:
+                self._forget_generated(stage)
+
+    def _forget_generated(self, stage: PlannedStage) -> None:
+        """Cut from the lists of a stage what an earlier plan's second turn had put behind them."""
+        second = next((other.name for other in self.stages if other.second and other.factory is stage.factory), None)
+        for column in stage.writes.values():
+            for i, values in enumerate(self.columns[column.each] if column.each else ()):
+                scored = self.columns["scored"][i]
+                if column.each and values is not None and second not in scored:
+                    own = len(self.columns["captions"][i])
+                    self.columns[column.each][i] = values[:own] if stage.name in scored else None
 
     def table(self, metadata: dict[str, Any]) -> pa.Table:
         """The rows as they are stored in scores/; pixels never are."""
         fields = list(BASE_SCHEMA)
-        fields += [
-            pa.field(name, column.type) for stage in self.stages for name, column in stage.factory.writes.items()
-        ]
+        fields += [pa.field(name, column.type) for stage in self.stages for name, column in stage.writes.items()]
         schema = pa.schema(fields, metadata={"curation": json.dumps(metadata, sort_keys=True)})
         order = {stage.name: i for i, stage in enumerate(self.stages)}
         self.columns["scored"] = [sorted(names, key=order.__getitem__) for names in self.columns["scored"]]
+        self.columns["caption_sources"] = [self._sources(i) for i in range(self.size)]
         return pa.table([pa.array(_clean(self.columns[f.name], f.type), f.type) for f in fields], schema=schema)
+
+    def _sources(self, row: int) -> list[str]:
+        """Where each caption is from: `source`, or which captioner."""
+        generated, maker = (self.columns[name][row] if name in self.columns else None for name in _GENERATED)
+        own = self.columns["captions"][row] or []
+        return (["source"] * len(own) + [maker or "generated"])[: len(texts_of(own, generated))]
 
 
 def _clean(values: list[Any], kind: pa.DataType) -> list[Any]:

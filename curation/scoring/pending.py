@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
+from curation.captions.flat import columns_read
 from curation.plan import Plan
 from curation.scoring import chunkfile
 from curation.scoring.cells import Cells
@@ -73,7 +74,11 @@ class Pending:
 
     def _incomplete(self, file: str) -> bool:
         """Whether rows of a committed chunk now reach stages whose cells they lack. Loads no model."""
-        names = {name for stage in self.plan.stages for e in (stage.gate, stage.condition) if e for name in e.names}
+        names: set[str] = set()
+        for stage in self.plan.stages:
+            for expression in (stage.gate, stage.condition):
+                if expression:
+                    names |= columns_read(expression, self.plan.each, stage.late)
         columns = {"extra" if name.startswith("extra.") else name for name in names} | {"scored", "error"}
         stored = chunkfile.read(self.store, file, sorted(columns))
         return bool(Cells.stored(stored, self.plan.stages).lacking(range(stored.num_rows)))

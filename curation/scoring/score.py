@@ -175,6 +175,8 @@ class ChunkScorer:
             started = time.perf_counter()
             columns = work.cells.take([name for name in stage.reads if name != "pixels"], part)
             inputs: dict[str, Sequence[Any]] = dict(columns)
+            if stage.second:  # it has judged the source's captions
+                inputs["captions"] = [[] for _ in part]
             if stage.needs_pixels:
                 inputs["pixels"] = [pixels[i] for i in part]
             work.cells.put(stage, part, run_guarded(self._stage(stage), inputs))
@@ -184,11 +186,12 @@ class ChunkScorer:
 
     def _stage(self, planned: PlannedStage) -> Stage:
         """The stage itself, loaded when the first row needs it: a run that computes nothing loads no model."""
-        if planned.name not in self._loaded:
+        name = planned.factory.name  # both turns of a stage share it
+        if name not in self._loaded:
             stage = planned.factory(planned.params)
             stage.load()
-            self._loaded[planned.name] = stage
-        return self._loaded[planned.name]
+            self._loaded[name] = stage
+        return self._loaded[name]
 
     def _decoded(
         self, work: InWork, batches: Sequence[Sequence[int]]

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from curation.selection.captions import FIELDS
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -20,6 +22,7 @@ SCHEMA = pa.schema(
         ("threshold", pa.float64()),
         ("duplicate_of", pa.string()),
         ("error", pa.string()),
+        *FIELDS,
     ]
 )
 _KEPT = ("kept", None, None)
@@ -66,8 +69,8 @@ class Fates:
             self._errors[row] = error
         self.is_alive[rows] = False
 
-    def table(self, ids: pa.Array) -> pa.Table:
-        """The rows of selection.parquet, in the order of the ids."""
+    def table(self, ids: pa.Array, captions: Sequence[pa.Array]) -> pa.Table:
+        """The rows of selection.parquet, in the order of the ids; `captions` are the columns about captions."""
         codes = pa.array(self._fate)
         words = [pa.array(column, pa.string()).take(codes) for column in zip(*self._fates, strict=True)]
         instead = _last(self._kept_instead)
@@ -75,7 +78,7 @@ class Fates:
         numbers = [pa.array(column, from_pandas=True) for column in (self._value, self._threshold)]
         errors = np.full(len(ids), None, object)
         errors[list(self._errors)] = list(self._errors.values())
-        return pa.table([ids, *words, *numbers, twins, pa.array(errors, pa.string())], schema=SCHEMA)
+        return pa.table([ids, *words, *numbers, twins, pa.array(errors, pa.string()), *captions], schema=SCHEMA)
 
 
 def _last(links: Ints) -> Ints:

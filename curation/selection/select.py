@@ -3,10 +3,15 @@
 A record meets, in this order: the gates of `score:`, and with each stage its errors; `select: keep`; what
 cannot be encoded; `duplicates`, in their order; `caps`; `sample`. The first that takes it is its reason.
 Nothing depends on the order of files or rows, nor on earlier decisions.
+
+A gate on captions sets those aside that fail it, and takes the record when none is left. What stays takes over the
+captions of its exact duplicates.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +19,14 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
+from curation.captions.stage import GENERATED
 from curation.encoding.buckets import Clip, unencodable
 from curation.errors import CurationError, UsageError
 from curation.expression import Expression, parse
 from curation.manifest import CapSection, DuplicatesSection, Manifest
 from curation.selection import hashed
 from curation.selection.against import already_there
+from curation.selection.captions import ALWAYS, CaptionFates, names_read
 from curation.selection.duplicates import Dropped, best_first, equal
 from curation.selection.fates import Fates
 from curation.selection.hashed import Fallen
@@ -27,7 +34,16 @@ from curation.selection.neighbours import CosineNeighbours
 from curation.selection.table import COMPARED, Scores, codes_of
 from curation.stores.storage import Store
 
-Gate = tuple[str, str | None, str | None]
+
+class Gate(NamedTuple):
+    """A stage, its `keep` and its `when`; `late` where a caption may have been generated before it."""
+
+    stage: str
+    keep: str | None = None
+    when: str | None = None
+    late: bool = False
+
+
 Ints = NDArray[np.int64]
 Say = Callable[[str], None]
 DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "embedding": 0.95}
@@ -41,36 +57,40 @@ def decide(
     gates: Sequence[Gate],
     failed: Mapping[str, str],
     say: Say = lambda _: None,
+    each: Mapping[str, str] = MappingProxyType({}),
 ) -> pa.Table:
     """Decide every record of scores/.
 
-    gates   (stage, keep, when) in the order of `score:`
+    gates   in the order of `score:`
     failed  ids that could not be encoded -> the sentence why; they are quarantined, and nothing falls to them
     say     told the recall of a search for near embeddings on planted pairs
+    each    columns of the main caption -> the list columns with the same of each caption
 
     Returns the rows of selection.parquet (`curation.selection.fates.SCHEMA`) sorted by id. Raises CurationError when a
     row lacks the scores of a stage that it now reaches, UsageError for an unknown column.
     """
-    scores = Scores(store, _columns(manifest, gates), optional=_OPTIONAL)
-    fates = Fates(scores.rows)
-    _apply_gates(scores, fates, gates)
+    gates = [Gate(*gate) for gate in gates]
+    names = _columns(manifest, gates, each)
+    scores = Scores(store, names - {GENERATED}, optional=(*_OPTIONAL, *ALWAYS, *(names & {GENERATED})))
+    fates, captions = Fates(scores.rows), CaptionFates(scores, each)
+    _apply_gates(scores, fates, captions, gates)
     for i, text in enumerate(manifest.select.keep):
-        _apply(scores, fates, parse(text, f"select.keep.{i}"), "select", fates.alive())
+        _apply(fates, captions, parse(text, f"select.keep.{i}"), "select", fates.alive())
     _drop_small(scores, fates, manifest)
     _quarantine_failed(scores, fates, failed)
     for section in manifest.select.duplicates:
-        _drop_duplicates(_Duplicates(scores, section, manifest.seed, say), fates)
+        _drop_duplicates(_Duplicates(scores, section, manifest.seed, say), fates, captions)
     for cap in manifest.select.caps:
         _drop_over_cap(scores, fates, cap)
     if manifest.select.sample is not None:
         _drop_outside_sample(scores, fates, manifest.select.sample, manifest.seed)
-    return fates.table(scores.ids)
+    return fates.table(scores.ids, captions.columns(fates.is_alive))
 
 
-def _columns(manifest: Manifest, gates: Sequence[Gate]) -> set[str]:
+def _columns(manifest: Manifest, gates: Sequence[Gate], each: Mapping[str, str]) -> set[str]:
     """Everything the decision will read, so that the files are read once."""
-    texts = [text for _, keep, when in gates for text in (keep, when) if text] + list(manifest.select.keep)
-    names = {name for text in texts for name in parse(text).names} | {"error", "error_stage", "scored"}
+    texts = [text for gate in gates for text in (gate.keep, gate.when) if text] + list(manifest.select.keep)
+    names = {name for text in texts for name in names_read(parse(text), each)} | {"error", "error_stage", "scored"}
     for section in manifest.select.duplicates:
         names |= {COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)}
     for cap in manifest.select.caps:
@@ -78,27 +98,27 @@ def _columns(manifest: Manifest, gates: Sequence[Gate]) -> set[str]:
     return names
 
 
-def _apply_gates(scores: Scores, fates: Fates, gates: Sequence[Gate]) -> None:
+def _apply_gates(scores: Scores, fates: Fates, captions: CaptionFates, gates: Sequence[Gate]) -> None:
     """A stage's errors are met where it stands: a tighter gate before it hides them, as in a fresh run."""
-    stages = [stage for stage, _, _ in gates]
+    stages = [gate.stage for gate in gates]
     errors = np.flatnonzero(scores["error"].is_valid().to_numpy(zero_copy_only=False))
     at = np.array(scores["error_stage"].take(pa.array(errors)).fill_null("source").to_pylist(), object)
     for stage in dict.fromkeys(at):
         if stage not in stages:
             _quarantine(scores, fates, errors[at == stage], stage)
     scored, missing = scores.scored(), {}
-    for stage, keep, when in gates:
+    for stage, keep, when, late in gates:
         _quarantine(scores, fates, errors[at == stage], stage)
         rows = fates.alive()
         if when:
             condition = parse(when, f"condition of {stage}")
-            rows = rows[condition.evaluate(scores.columns(condition.names, rows))]
+            rows = rows[captions.holds(condition, rows, late)]
         has_cells = scored[stage][rows] if stage in scored else np.zeros(len(rows), bool)
         if not has_cells.all():
             missing[stage] = int((~has_cells).sum())
             fates.is_alive[rows[~has_cells]] = False
         if keep:
-            _apply(scores, fates, parse(keep, f"gate of {stage}"), stage, rows[has_cells])
+            _apply(fates, captions, parse(keep, f"gate of {stage}"), stage, rows[has_cells], late)
     if missing:
         raise CurationError(_missing(missing))
 
@@ -116,9 +136,11 @@ def _quarantine(scores: Scores, fates: Fates, rows: Ints, stage: str) -> None:
     fates.quarantine(rows, stage, scores["error"].take(pa.array(rows)).to_pylist())
 
 
-def _apply(scores: Scores, fates: Fates, expression: Expression, stage: str, rows: Ints) -> None:
+def _apply(
+    fates: Fates, captions: CaptionFates, expression: Expression, stage: str, rows: Ints, late: bool = True
+) -> None:
     """Drop those of `rows` for which the expression is not true; a percentile in it is over `rows`."""
-    verdict = expression.explain(scores.columns(expression.names, rows))
+    verdict = captions.judge(expression, stage, rows, late)
     for code, reason in enumerate(verdict.reasons):
         at = np.flatnonzero(verdict.code == code)
         fates.drop(rows[at], stage, reason, verdict.value[at], verdict.threshold[at])
@@ -193,7 +215,7 @@ class _Duplicates:
         return Dropped(rows[found.rows], rows[found.kept], found.distance)
 
 
-def _drop_duplicates(duplicates: _Duplicates, fates: Fates) -> None:
+def _drop_duplicates(duplicates: _Duplicates, fates: Fates, captions: CaptionFates) -> None:
     section, threshold, seed = duplicates.section, duplicates.threshold, duplicates.seed
     for other in section.against:
         for met in already_there(duplicates.scores, fates.alive(), section, threshold, seed, Store(other)):
@@ -201,6 +223,8 @@ def _drop_duplicates(duplicates: _Duplicates, fates: Fates) -> None:
             fates.drop_duplicates(met.rows, met.kept, reason, met.value, met.threshold)
     for fell in duplicates.within(fates.alive()):
         fates.drop_duplicates(fell.rows, fell.kept, fell.reason, fell.value, fell.threshold)
+        if section.merges_captions:
+            captions.merge(fell.rows, fell.kept)
 
 
 def _drop_over_cap(scores: Scores, fates: Fates, cap: CapSection) -> None:

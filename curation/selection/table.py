@@ -6,13 +6,16 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
+from curation.captions.stage import GENERATED
 from curation.errors import CurationError, UsageError
 from curation.load import suggest
 from curation.predicates import as_array, as_kind, extra_texts, kind_of
@@ -21,12 +24,15 @@ from curation.stores.storage import Store
 
 REPEATS = "caption_repeats"
 """Derived here: how many records of the corpus share the main caption, case and blanks aside."""
+HASHES, GENERATED_HASH = "caption_hashes", "generated_caption_hash"
+"""Derived here: 64 bits of each caption's text, blanks at its ends and their number aside; 0 where it is blank."""
 COMPARED = {"bytes": "sha256", "pixels": "pixel_sha256", "phash": "phash", "embedding": "embedding"}
 """What `duplicates: {on: ...}` compares."""
 IN_MEMORY = 1 << 29
 """Embeddings of more bytes than this are laid out in a temporary file."""
 
-_DERIVED_FROM = {REPEATS: "caption"}
+_HASHED = {HASHES: ("captions", pa.list_(pa.uint64())), GENERATED_HASH: (GENERATED, pa.uint64())}
+_DERIVED_FROM = {REPEATS: "caption", **{name: source for name, (source, _) in _HASHED.items()}}
 _THREADS = 8
 
 
@@ -45,6 +51,9 @@ class Scores:
             raise UsageError(f"{store.root} holds no scores yet: `curate run` makes them")
         self.known: set[str] = set()
         names = set(names) | {"id"}
+        asked = names | set(optional)
+        self._hashed = sorted(asked & set(_HASHED))
+        self._kept_whole = asked | ({"caption"} if REPEATS in asked else set())
         self._table = self._read(sorted({_stored(name) for name in names | set(optional)} - {"embedding"}))
         self.rows = self._table.num_rows
         self._check(names)
@@ -68,9 +77,20 @@ class Scores:
                 parquet = pq.ParquetFile(file, read_dictionary=["error_stage", "scored.list.element"])
                 there = set(parquet.schema_arrow.names)
                 self.known |= there
-                return parquet.read([column for column in columns if column in there], use_threads=False)
+                table = parquet.read([column for column in columns if column in there], use_threads=False)
+                return self._with_hashes(table)
             except (pa.ArrowException, OSError) as error:
                 raise CurationError(f"{self.store.uri(name)} cannot be read as scores: {error}") from error
+
+    def _with_hashes(self, table: pa.Table) -> pa.Table:
+        """Captions as their hashes, file by file: the texts of a large run would fill the memory."""
+        for name in self._hashed:
+            source, kind = _HASHED[name]
+            if source in table.column_names:
+                values = table[source].to_pylist()
+                table = table.append_column(name, pa.array([_hashes(value) for value in values], kind))
+                table = table if source in self._kept_whole else table.drop_columns([source])
+        return table
 
     def _check(self, names: Iterable[str]) -> None:
         for name in sorted(names):
@@ -88,7 +108,9 @@ class Scores:
     def __getitem__(self, name: str) -> pa.Array:
         """A column by its name in expressions; `extra.NAME` as text."""
         if name not in self._columns:
-            column = as_array(self._table[_stored(name)])
+            if name in _HASHED and name not in self._table.column_names:
+                return pa.nulls(self.rows, _HASHED[name][1])
+            column = as_array(self._table[name if name in _HASHED else _stored(name)])
             if name.startswith("extra."):
                 objects = (json.loads(text) if text else {} for text in column.to_pylist())
                 column = extra_texts(item.get(name.removeprefix("extra.")) for item in objects)
@@ -183,6 +205,14 @@ def _closed_up(vectors: NDArray[np.float16], places: NDArray[np.int64]) -> NDArr
 
 def _stored(name: str) -> str:
     return "extra" if name.startswith("extra.") else _DERIVED_FROM.get(name, name)
+
+
+def _hashes(texts: Any) -> Any:
+    """Of one text, or of each of a list; null for null."""
+    if texts is None or isinstance(texts, list):
+        return texts and [_hashes(text) or 0 for text in texts]
+    single = " ".join(texts.split())
+    return xxhash.xxh3_64_intdigest(single.encode()) or 1 if single else 0
 
 
 def _equal_to_next(ids: pa.Array) -> NDArray[np.bool_]:
