@@ -35,6 +35,9 @@ class SourceSection(Section):
         description='column with a video\'s clips, a list of [start, end] in seconds or "HH:MM:SS.mmm"; a list of as '
         "many captions gives each its own",
     )
+    allow: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        (), description="prefixes such as s3://bucket/photos/ below which a table's cells may name objects"
+    )
     private_addresses: bool = Field(False, description="allow URLs that lead to private or loopback addresses")
     timeout_s: float = Field(20.0, gt=0, description="seconds for one download")
     retries: int = Field(1, ge=0, description="how often a failed download is tried again")
@@ -43,6 +46,14 @@ class SourceSection(Section):
         gt=0,
         description="larger pictures, downloads and cells are quarantined, MB; a video in a file may have any size",
     )
+
+    @field_validator("allow")
+    @classmethod
+    def _are_prefixes(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in allow:
+            if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]+/", prefix):
+                raise ValueError(f"'{prefix}' is no prefix that can be allowed; say one such as s3://bucket/photos/")
+        return allow
 
     @model_validator(mode="after")
     def _one_kind(self) -> "SourceSection":

@@ -149,4 +149,4 @@ def test_what_is_invisible_round_a_url_is_no_part_of_it(web: Web, tmp_path: Path
     found = rows(tmp_path, [margin + url, url + margin, margin + url + margin, url])
     assert [(row.key, row.error, row.uri) for row in found] == [(url, None, found[0].uri)] * 4
     assert web.requests == {"/0.jpg": 1}
-    assert table_row({"file": f"a{margin}"}, Columns("file", None, None, "/d/t.jsonl", "/d")).key == f"a{margin}"
+    assert table_row({"file": f"a{margin}"}, Columns("file", None, None, "/d/t.jsonl")).key == f"a{margin}"

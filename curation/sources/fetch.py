@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
+from curation.sources.access import Forbidden, permitted
 from curation.sources.files import file_info
-from curation.stores.location import WEB, explain, locate, parent, resolve, scheme_of, trimmed_url
+from curation.stores.location import WEB, explain, locate, resolve, scheme_of, trimmed_url
 from curation.stores.net import Guard, get
 
 IN_RUN = "run:"
@@ -96,7 +97,10 @@ def _fetch(place: Place, guard: Guard, retries: int) -> bytes:
         if isinstance(cell, bytes):
             return cell
         # the cell names a file: never a pointer, so that no cell can lead back to itself
-        return _fetch(Place(resolve(parent(place.location), trimmed_url(cell))), guard, retries)
+        try:
+            return _fetch(Place(permitted(trimmed_url(cell), place.location)), guard, retries)
+        except Forbidden as error:
+            raise CurationError(str(error)) from error
     if place.size is not None:
         return _read(place.location, place.offset, place.size, guard.max_bytes)
     if scheme_of(place.location) in WEB:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.record import SourceRow
+from curation.sources.access import Forbidden, permitted
 from curation.sources.cells import RowError, Unread, captions_of, clean, clips_of, is_missing
 from curation.sources.fetch import file_uri
-from curation.stores.location import name, resolve, trimmed_url
+from curation.stores.location import name, trimmed_url
 
 MAX_KEY = 1000
 MAX_VALUE = 8_000
@@ -20,14 +21,14 @@ _VIDEO = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".ogv", ".ts", ".mpg"
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table mean what; `table` is the file's path or URL, `base` the folder it lies in."""
+    """Which columns of a table mean what; `table` is the file's path or URL, `allow` see `curation.sources.access`."""
 
     media: str
     caption: str | None
     key: str | None
     table: str
-    base: str
     clips: str | None = None
+    allow: tuple[str, ...] = ()
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -54,9 +55,13 @@ def table_row(values: Mapping[str, Any], columns: Columns) -> SourceRow:
     if not isinstance(cell, str):
         raise RowError(f"the media column {columns.media!r} holds {type(cell).__name__}, not a path or URL")
     path = trimmed_url(clean(cell))
+    try:
+        place = permitted(path, columns.table, columns.allow)
+    except Forbidden as error:
+        raise RowError(str(error)) from error
     return SourceRow(
         key=row_key(values, columns.key, path),
-        uri=file_uri(resolve(columns.base, path)),
+        uri=file_uri(place),
         media=media_kind(path),
         **described(values, columns),
     )

@@ -23,7 +23,7 @@ from curation.sources.lines import open_text, read_lines
 from curation.sources.parquet import number_of_rows, parquet_chunks, parquet_names, read_parquet
 from curation.sources.rows import Columns, broken
 from curation.sources.text import json_cells, read_text, text_chunks
-from curation.stores.location import WEB, explain, locate, name, parent, resolve, scheme_of
+from curation.stores.location import WEB, explain, locate, name, resolve, scheme_of
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 SAMPLE_FILES = 8
@@ -42,6 +42,7 @@ class Table:
     caption: str | None
     key: str | None
     clips: str | None = None
+    allow: tuple[str, ...] = ()
 
     def chunks(self, rows_per_chunk: int, video_bytes: int = VIDEO_BYTES) -> Iterator[Chunk]:
         parts = self._parts(rows_per_chunk)
@@ -54,7 +55,8 @@ class Table:
     def _parts(self, rows: int) -> Iterator[Chunk]:
         for table in table_files(self.pattern):
             for layout, place, digest, count in self._places(table, rows):
-                args = {"table": table, "place": place, "layout": layout, **self._columns()}
+                args: dict[str, Any] = {"table": table, "place": place, "layout": layout, **self._columns()}
+                args |= {"allow": list(self.allow)} if self.allow else {}
                 yield Chunk(0, "table", args, fingerprint("table", args, digest), count)
 
     def _places(self, table: str, rows: int) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any], str, int]]:
@@ -107,7 +109,9 @@ class Table:
 
 def open_table(section: SourceSection, base: str, pattern: str) -> Table:
     """Raises UsageError for a missing `media:`, a column that is not there, or a format that is not read."""
-    table = Table(resolve(base, pattern), section.media or "", section.caption, section.key, section.clips)
+    table = Table(
+        resolve(base, pattern), section.media or "", section.caption, section.key, section.clips, section.allow
+    )
     if not section.media:
         known = ", ".join(known_columns(next(table_files(table.pattern)))[:30])
         raise UsageError(f"source: say which column of {pattern} is `media:`; it has {known}")
@@ -146,7 +150,7 @@ def read_table(args: dict[str, Any]) -> Iterator[SourceRow]:
     table, place = args["table"], args["place"]
     if "error" in place:
         return iter([broken(name(table), place["error"])])
-    columns = Columns(args["media"], args["caption"], args["key"], table, parent(table), args["clips"])
+    columns = Columns(args["media"], args["caption"], args["key"], table, args["clips"], tuple(args.get("allow", ())))
     if format_of(name(table)) == "parquet":
         return read_parquet(place, columns)
     return read_text(place, columns, Layout(**args["layout"]) if args["layout"] else None)
