@@ -2,6 +2,7 @@ import math
 import pickle
 import sqlite3
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from curation.errors import UsageError
 from curation.expression import parse
+from curation.predicates import Captions
 
 COLUMNS = {
     "side": [64, 128, None, 512],
@@ -187,3 +189,33 @@ def test_logic_is_that_of_sql(text: str, values: list[tuple[int | None, int | No
     assert parse(text).evaluate(columns).tolist() == expected
     why = parse(text).explain(columns)
     assert why.keep.tolist() == expected and ((why.code < 0) == why.keep).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("any(all(similarity > 1))", "stands inside another"),
+        ("any(similarity)", "is number, not true or false"),
+        ("any()", "wants one test"),
+        ("main(similarity > 1, 2)", "wants one test"),
+    ],
+)
+def test_any_all_and_main_take_one_test(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        parse(text, "m.yaml:7").evaluate({"similarity": [0.5, 1.5]})
+
+
+def test_any_all_and_main_look_at_the_captions_of_a_record() -> None:
+    """Two records, of three captions and of one; a null is no caption of which a test is true."""
+    scores = {"similarity": [0.1, 0.9, None, 0.5]}
+    captions = Captions(scores, np.array([0, 0, 0, 1]), 2, frozenset(scores))
+    answers = {
+        "any(similarity > 0.4)": [True, True],
+        "all(similarity > 0.0)": [False, True],
+        "main(similarity > 0.4)": [False, True],
+        "not any(similarity > 0.95)": [True, True],
+        "width > 5 and any(similarity > 0.8)": [True, False],
+        "any(similarity >= p50)": [True, True],
+    }
+    for text, kept in answers.items():
+        assert parse(text).evaluate({"width": [6, 6]}, captions).tolist() == kept, text
