@@ -88,12 +88,24 @@ class StageEntry(Section):
         return line
 
 
+COMPARED: Mapping[str, tuple[str, ...]] = {
+    "bytes": ("sha256",),
+    "pixels": ("pixel_sha256",),
+    "phash": ("phash", "phash_look"),
+    "copy": ("copy", "thumbnail"),
+    "embedding": ("embedding",),
+}
+"""The columns that `duplicates: {on: ...}` compares, the first of them by itself or before the others."""
+
+
 class DuplicatesSection(Section):
     """Which records count as the same, and which of them stays."""
 
-    on: Literal["bytes", "pixels", "phash", "embedding"]
+    on: Literal["bytes", "pixels", "phash", "copy", "embedding"]
     threshold: float | None = Field(
-        None, description="phash: largest Hamming distance (default 6); embedding: smallest cosine (default 0.95)"
+        None,
+        description="phash: largest Hamming distance (default 6); embedding: smallest cosine (default 0.95); "
+        "copy: cosine from which on two pictures are laid over each other, which decides",
     )
     share: float = Field(
         0.7,
@@ -103,7 +115,7 @@ class DuplicatesSection(Section):
     )
     prefer: tuple[str, ...] = Field((), description="columns, best first; `-column` where less is better")
     method: Literal["auto", "flat", "clustered"] = Field(
-        "auto", description="embedding only: exact join, or k-means first"
+        "auto", description="embedding and copy: exact join, or k-means first"
     )
     captions: Literal["merge", "drop"] | None = Field(
         None,
@@ -121,7 +133,7 @@ def _duplicates(value: Any) -> Any:
     """`exact` and `near` as the words of the manifest's contract; a mapping or a list of both."""
     words = {
         "exact": [{"on": "bytes"}, {"on": "pixels"}],
-        "near": [{"on": "bytes"}, {"on": "pixels"}, {"on": "phash"}, {"on": "embedding"}],
+        "near": [{"on": "bytes"}, {"on": "pixels"}, {"on": "phash"}, {"on": "copy"}],
     }
     out: list[Any] = []
     for item in _as_list(value):

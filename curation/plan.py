@@ -20,7 +20,7 @@ from curation.encoding.fits import check_shapes
 from curation.errors import UsageError
 from curation.expression import Expression, parse
 from curation.load import Loaded, suggest
-from curation.manifest import Manifest, StageEntry
+from curation.manifest import COMPARED, Manifest, StageEntry
 from curation.media.decode import DECODE_VERSION
 from curation.models import ModelInfo, describe
 from curation.record import BASE_SCHEMA
@@ -339,9 +339,8 @@ def _check_select(loaded: Loaded, stages: Sequence[PlannedStage]) -> None:
     for i, text in enumerate(select.keep):
         where = loaded.where("select", "keep", i)
         _check_names(parse(text, where), where, known)
-    column = {"bytes": "sha256", "pixels": "pixel_sha256", "phash": "phash", "embedding": "embedding"}
     for i, section in enumerate(select.duplicates):
-        for name in (column[section.on], *(key.lstrip("-") for key in section.prefer)):
+        for name in (*COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)):
             if name not in known and not name.startswith("extra."):
                 where = loaded.where("select", "duplicates", i)
                 raise UsageError(

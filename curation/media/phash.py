@@ -1,9 +1,10 @@
-"""The 64-bit perceptual hash of a thumbnail, and whether it tells anything."""
+"""The 64-bit perceptual hash of a thumbnail, whether it tells anything, and the colours that it knows nothing of."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE, KEPT = 32, 8
+SIDE, KEPT, GRID = 32, 8, 4
 CLEAR = 2.0
 """Levels (of 255, times the orthonormal DCT's gain of 1) by which a sign stands clear of a codec's noise."""
 TELLING = 40
@@ -33,6 +34,13 @@ def telling_hashes(lumas: NDArray[np.uint8]) -> list[int | None]:
     clear = (np.abs(above) > CLEAR).sum(1)
     values = zip(_bits(above).tolist(), (clear >= TELLING).tolist(), strict=True)
     return [value if telling else None for value, telling in values]
+
+
+def colours_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mean luma, blue and red difference of each cell of a 4x4 grid over `rgb` [32, 32, 3]: uint8 [4, 4, 3]."""
+    ycc = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2YCrCb).astype(np.float64)
+    cells = ycc.reshape(GRID, SIDE // GRID, GRID, SIDE // GRID, 3).mean((1, 3))
+    return np.round(cells).astype(np.uint8)
 
 
 def _above_median(lumas: NDArray[np.uint8]) -> NDArray[np.float64]:

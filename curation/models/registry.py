@@ -62,6 +62,12 @@ ROLES: dict[str, Role] = {
         embedded="efficientnet",
         production="open_clip:ViT-B-32:laion2b_s34b_b79k",
     ),
+    "copy": Role(
+        methods="embed(pixels: list[Pixels]) -> float32 [N, D], unit length",
+        backends={"head": f"{_HERE}.copy_head:CopyHead"},
+        embedded="head",
+        production="head",
+    ),
     "safety": Role(
         methods="punsafe(pixels: list[Pixels]) -> list[float]",
         backends={"open_nsfw": f"{_HERE}.open_nsfw:OpenNsfw", "laion": f"{_HERE}.laion:LaionSafety"},

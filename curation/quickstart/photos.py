@@ -86,11 +86,11 @@ def photos() -> list[Photo]:
 
 
 def _open(path: str) -> Image.Image:
-    with Image.open(_locate(path)) as image:
+    with Image.open(locate(path)) as image:
         return image.convert("RGB")
 
 
-def _locate(path: str) -> Path:
+def locate(path: str) -> Path:
     package, _, rest = path.partition("/")
     spec = find_spec(package)
     if spec is None or not spec.origin:

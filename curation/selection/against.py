@@ -1,6 +1,6 @@
 """Duplicates across runs: what another run kept counts as already there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -8,13 +8,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curation import rundir
-from curation.errors import CurationError
-from curation.manifest import DuplicatesSection
+from curation.errors import CurationError, UsageError
+from curation.manifest import COMPARED, DuplicatesSection
 from curation.selection import hashed
-from curation.selection.duplicates import fallen_to
+from curation.selection.alignment import same
+from curation.selection.duplicates import Confirm, fallen_to
 from curation.selection.hashed import Fallen
 from curation.selection.neighbours import CosineNeighbours
-from curation.selection.table import COMPARED, Scores, room
+from curation.selection.table import Packed, Scores, room
 from curation.stores.storage import Store
 
 Ints = NDArray[np.int64]
@@ -25,45 +26,75 @@ def already_there(
 ) -> Iterator[Fallen]:
     """Those of `rows` that match a record which the run `other` kept.
 
-    Raises CurationError where the other run made no decision, or its embeddings come from another model;
-    UsageError where it lacks the column.
+    Raises CurationError where the other run made no decision, or its vectors come from another model;
+    UsageError where it lacks a column.
     """
-    column = COMPARED[section.on]
-    theirs, kept = kept_rows(other, column)
+    columns = COMPARED[section.on]
+    theirs, kept = kept_rows(other, columns)
     if section.on == "phash":
         yield from hashed.already_there(mine, rows, theirs, kept, int(threshold), section.share)
-    elif section.on == "embedding":
-        met, distance = _embeddings(mine, rows, theirs, kept, section.method, threshold, seed)
+    elif section.on in ("embedding", "copy"):
+        met, distance = _vectors(mine, rows, theirs, kept, section, threshold, seed)
         yield Fallen.elsewhere(section.on, met, np.round(1 - distance, 6), threshold)
     else:
-        own, known = mine[column].take(pa.array(rows)), theirs[column].take(pa.array(kept)).drop_null()
+        own, known = mine[columns[0]].take(pa.array(rows)), theirs[columns[0]].take(pa.array(kept)).drop_null()
         is_there = pc.index_in(own, value_set=known, skip_nulls=True).is_valid().to_numpy(zero_copy_only=False)
         yield Fallen.elsewhere(section.on, rows[is_there], np.zeros(int(is_there.sum())), threshold)
 
 
-def kept_rows(other: Store, column: str) -> tuple[Scores, Ints]:
-    """Another run's scores, and the rows that it kept."""
+def kept_rows(other: Store, columns: Sequence[str]) -> tuple[Scores, Ints]:
+    """Another run's scores, and the rows that it kept. Raises UsageError where it was made without the columns."""
     selection = rundir.read_selection(other)
     kept = selection.filter(pc.equal(selection["decision"], "kept"))["id"].combine_chunks()
-    theirs = Scores(other, [column], optional=["phash_frames"] if column == "phash" else ())
+    optional = ("phash_frames", "phash_frames_mirrored") if "phash" in columns else ()
+    try:
+        theirs = Scores(other, columns, optional=optional)
+    except UsageError as error:
+        raise UsageError(
+            f"records cannot be compared with those of {other.root}, which lacks what this version compares: {error}. "
+            f"`curate run` with its manifest, with the stages that write {' and '.join(columns)}, brings it up to date"
+        ) from error
     return theirs, np.flatnonzero(pc.is_in(theirs.ids, value_set=kept).to_numpy(zero_copy_only=False))
 
 
-def _embeddings(
-    mine: Scores, rows: Ints, theirs: Scores, kept: Ints, method: str, threshold: float, seed: int
+def copies(packed: Packed, rows: Ints) -> Confirm:
+    """Whether the thumbnails of two places in `rows` show the same; without one of them they do not."""
+
+    def confirm(one: int, other: int) -> bool:
+        a, b = int(rows[one]), int(rows[other])
+        return a in packed and b in packed and same(packed[b], packed[a])
+
+    return confirm
+
+
+def _copies_across(ours: Packed, own: Ints, theirs: Packed, known: Ints) -> Confirm:
+    """As `copies`, for places among the other run's rows and then this one's."""
+
+    def confirm(one: int, other: int) -> bool:
+        a, b = int(own[one - len(known)]), int(known[other])
+        return a in ours and b in theirs and same(theirs[b], ours[a])
+
+    return confirm
+
+
+def _vectors(
+    mine: Scores, rows: Ints, theirs: Scores, kept: Ints, section: DuplicatesSection, threshold: float, seed: int
 ) -> tuple[Ints, NDArray[np.float64]]:
     """Rows that the other run already has, and their distance from what it has."""
-    some, own = mine.embeddings(rows)
-    _, known = theirs.embeddings(kept)
+    some, own = mine.vectors(section.on, rows)
+    there, known = theirs.vectors(section.on, kept)
     if not len(own) or not len(known):
         return rows[:0], np.empty(0)
     if own.shape[1] != known.shape[1]:
         raise CurationError(
-            f"{theirs.store.root} holds embeddings of {known.shape[1]} dimensions, this run of "
+            f"{theirs.store.root} holds vectors '{section.on}' of {known.shape[1]} dimensions, this run of "
             f"{own.shape[1]}: they came from different models and cannot be compared"
         )
     both = room(len(known) + len(own), own.shape[1])
     both[: len(known)], both[len(known) :] = known, own
-    find = CosineNeighbours(both, threshold, method, seed).pairs
-    fallen = fallen_to(find, np.arange(len(known)), np.arange(len(known), len(both)))
+    find = CosineNeighbours(both, threshold, section.method, seed).pairs
+    confirm = (
+        _copies_across(mine.thumbnails(some), some, theirs.thumbnails(there), there) if section.on == "copy" else None
+    )
+    fallen = fallen_to(find, np.arange(len(known)), np.arange(len(known), len(both)), confirm)
     return some[fallen.rows - len(known)], fallen.distance

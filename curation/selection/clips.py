@@ -57,6 +57,7 @@ class Search:
         self.clips, self.threshold, self.share = clips, threshold, share
         self.counts = clips.counts
         rows = np.sort(rows[self.counts[rows] >= FEW])
+        rows = np.concatenate([rows, rows + clips.mirrors]) if clips.mirrors else rows
         owners = np.repeat(rows, self.counts[rows])
         hashes, codes = np.unique(clips.of_clips(rows), return_inverse=True)
         held = np.unique(owners * len(hashes) + codes)
@@ -79,15 +80,18 @@ class Search:
             kept.add(row, self._codes_of(row))
         rows, others, distance = [], [], []
         for row in order.tolist():
-            codes = self._codes_of(row)
-            shares = [(self._shown(row, other, mutual), -kept.ranks[other], other) for other in self._met(codes, kept)]
+            shares = [
+                (self._shown(way, other, mutual), -kept.ranks[other], other)
+                for way in self.clips.ways(row)
+                for other in self._met(self._codes_of(way), kept)
+            ]
             share, _, other = max(shares, default=(0.0, 0, row))
             if share >= self.share:
                 rows.append(row)
                 others.append(other)
                 distance.append(round(1 - share, 6))
             elif known is None:
-                kept.add(row, codes)
+                kept.add(row, self._codes_of(row))
         return Dropped(np.array(rows, np.int64), np.array(others, np.int64), np.array(distance, np.float64))
 
     def _codes_of(self, row: int) -> list[int]:

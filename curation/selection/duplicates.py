@@ -10,7 +10,11 @@ from curation.selection.neighbours import Ints, Pairs
 
 Find = Callable[[Ints], Iterator[Pairs]]
 """Pairs among `rows`, as places in `rows`: a method `pairs` of curation.selection.neighbours."""
+Confirm = Callable[[int, int], bool]
+"""Whether two rows are the same, where being near only says that they may be."""
 MOST_PAIRS = 20_000_000
+MOST_CONFIRMED = 16
+"""So many rows, nearest first, is a row compared with by `Confirm`: where all are near, the cost stays bounded."""
 _SMALL = 4096
 _BLOCK = 1 << 20
 
@@ -39,38 +43,52 @@ def equal(codes: Ints, order: Ints) -> Dropped:
     return Dropped(grouped[~first], head[~first], np.zeros(int((~first).sum())))
 
 
-def best_first(find: Find, order: Ints, most_pairs: int = MOST_PAIRS) -> Dropped:
+def best_first(find: Find, order: Ints, most_pairs: int = MOST_PAIRS, confirm: Confirm | None = None) -> Dropped:
     """Go through `order`, best first: a row with a kept row near it falls to the nearest of these.
 
     Unlike connected components, no chain A~B~C drops a C that is not near A. Where there are more pairs than
-    memory should hold, the better half is decided first, and only what it leaves is looked at again.
+    memory should hold, the better half is decided first, and only what it leaves is looked at again. With `confirm` a
+    row falls to the nearest that is confirmed.
     """
     held = _held(find(order), most_pairs if len(order) > _SMALL else None)
     if held is not None:
-        return _resolve(order, held)
+        return _resolve(order, held, confirm)
     half = len(order) // 2
-    better = best_first(find, order[:half], most_pairs)
+    better = best_first(find, order[:half], most_pairs, confirm)
     kept = order[:half][~np.isin(order[:half], better.rows)]
-    fallen = fallen_to(find, kept, order[half:])
+    fallen = fallen_to(find, kept, order[half:], confirm)
     rest = order[half:][~np.isin(order[half:], fallen.rows)]
-    return Dropped.join([better, fallen, best_first(find, rest, most_pairs)])
+    return Dropped.join([better, fallen, best_first(find, rest, most_pairs, confirm)])
 
 
-def fallen_to(find: Find, kept: Ints, rows: Ints) -> Dropped:
-    """The `rows` that are near one of `kept`, each with the nearest; of equals the first."""
-    nearest = np.full(len(rows), -1, np.int64)
-    distance = np.full(len(rows), np.inf)
+def fallen_to(find: Find, kept: Ints, rows: Ints, confirm: Confirm | None = None) -> Dropped:
+    """The `rows` that are near one of `kept`, each with the nearest (that is confirmed); of equals the first."""
+    most = 1 if confirm is None else MOST_CONFIRMED
+    high, low = np.empty(0, np.int64), np.empty(0, np.int64)
+    near = np.empty(0)
     for pairs in find(np.concatenate([kept, rows])):
-        low, high = np.minimum(pairs.left, pairs.right), np.maximum(pairs.left, pairs.right) - len(kept)
-        across = (low < len(kept)) & (high >= 0)
-        low, high, near = low[across], high[across], pairs.distance[across]
-        best = np.lexsort((low, near, high))
-        best = best[np.diff(high[best], prepend=-1) != 0]
-        low, high, near = low[best], high[best], near[best]
-        closer = (near < distance[high]) | ((near == distance[high]) & (low < nearest[high]))
-        nearest[high[closer]], distance[high[closer]] = low[closer], near[closer]
-    found = nearest >= 0
-    return Dropped(rows[found], kept[nearest[found]], distance[found])
+        lower, higher = np.minimum(pairs.left, pairs.right), np.maximum(pairs.left, pairs.right) - len(kept)
+        across = (lower < len(kept)) & (higher >= 0)
+        high, low = np.concatenate([high, higher[across]]), np.concatenate([low, lower[across]])
+        near = np.concatenate([near, pairs.distance[across]])
+        best = _nearest_first(high, near, low, most)
+        high, low, near = high[best], low[best], near[best]
+    taken: dict[int, int] = {}
+    for i, (row, other) in enumerate(zip(high.tolist(), low.tolist(), strict=True)):
+        if row not in taken and (confirm is None or confirm(int(rows[row]), int(kept[other]))):
+            taken[row] = i
+    at = np.array(list(taken.values()), np.int64)
+    return Dropped(rows[high[at]], kept[low[at]], near[at])
+
+
+def _nearest_first(high: Ints, near: NDArray[np.float64], low: Ints, most: int) -> Ints:
+    """Places in order of `high`, then nearest first, of equals the first; at most so many of each, none twice."""
+    order = np.lexsort((low, near, high))
+    again = (np.diff(high[order], prepend=-1) == 0) & (np.diff(low[order], prepend=-1) == 0)
+    order = order[~again]
+    heads = np.flatnonzero(np.diff(high[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(heads, np.diff(heads, append=len(order)))
+    return order[place < most]
 
 
 def _held(blocks: Iterable[Pairs], most: int | None) -> list[Pairs] | None:
@@ -84,7 +102,7 @@ def _held(blocks: Iterable[Pairs], most: int | None) -> list[Pairs] | None:
     return held
 
 
-def _resolve(order: Ints, held: list[Pairs]) -> Dropped:
+def _resolve(order: Ints, held: list[Pairs], confirm: Confirm | None = None) -> Dropped:
     """Decide the worse row of each pair, in their order: places in `order` are ranks."""
     if not held:
         return Dropped(order[:0], order[:0], np.empty(0))
@@ -92,29 +110,35 @@ def _resolve(order: Ints, held: list[Pairs]) -> Dropped:
     distance = np.concatenate([p.distance for p in held])
     low, high = np.minimum(left, right), np.maximum(left, right)
     by_rank = np.lexsort((low, distance, high))
-    fallen = bytearray(len(order))
+    fallen, asked = bytearray(len(order)), bytearray(len(order))
     taken: list[int] = []
+    last = (-1, -1)
     for block in np.array_split(by_rank, len(by_rank) // _BLOCK + 1):
         for i, better, worse in zip(block.tolist(), low[block].tolist(), high[block].tolist(), strict=True):
-            if not fallen[worse] and not fallen[better]:
-                fallen[worse] = 1
-                taken.append(i)
+            if fallen[worse] or fallen[better] or asked[worse] == MOST_CONFIRMED or (better, worse) == last:
+                continue
+            if confirm is not None:
+                asked[worse] += 1
+                last = better, worse
+                if not confirm(int(order[worse]), int(order[better])):
+                    continue
+            fallen[worse] = 1
+            taken.append(i)
     at = np.array(taken, np.int64)
     return Dropped(order[high[at]], order[low[at]], distance[at])
 
 
-def hashes_first(find: Find, hashes: NDArray[np.uint64], order: Ints) -> Dropped:
-    """`best_first` for hashes: equal ones share the fate of their best, so that a frequent hash costs nothing
-    quadratic. The same rows fall; one of equals may name another kept row than its very nearest."""
-    codes = np.full(len(hashes), -1, np.int64)
-    codes[order] = np.unique(hashes[order], return_inverse=True)[1]
+def equal_first(find: Find, codes: Ints, order: Ints) -> Dropped:
+    """`best_first` where rows of equal codes (int64, one a row) are alike: these share the fate of their best, so that
+    what is frequent costs nothing quadratic. The same rows fall; one of equals may name another kept row than its very
+    nearest."""
     same = equal(codes, order)
-    is_head = np.ones(len(hashes), bool)
+    is_head = np.ones(len(codes), bool)
     is_head[same.rows] = False
     heads = order[is_head[order]]
     near = best_first(find, heads)
-    fate = np.arange(len(hashes))
+    fate = np.arange(len(codes))
     fate[near.rows] = near.kept
-    distance = np.zeros(len(hashes))
+    distance = np.zeros(len(codes))
     distance[near.rows] = near.distance
     return Dropped.join([near, Dropped(same.rows, fate[same.kept], distance[same.kept])])

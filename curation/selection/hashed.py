@@ -1,6 +1,6 @@
 """Duplicates by perceptual hash: clips by their hashes over time, pictures by a clip's, pictures by each other's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curation.selection.clips import already_shown, repeated
-from curation.selection.duplicates import hashes_first
-from curation.selection.neighbours import HammingNeighbours, nearest_of
+from curation.selection.duplicates import equal_first, fallen_to
+from curation.selection.looks import LookNeighbours, Looks
+from curation.selection.neighbours import nearest_of
 from curation.selection.sequences import Sequences
 from curation.selection.table import Scores
 
@@ -39,19 +40,21 @@ class _Hashed:
     """The rows of `order` that have hashes, by kind, and these; places count in the columns given."""
 
     pictures: Ints
-    hashes: NDArray[np.uint64]
+    looks: Looks
     clips: Ints
     frames: Sequences
 
     @classmethod
-    def of(cls, hashes: pa.Array, frames: pa.Array, order: Ints) -> "_Hashed":
+    def of(cls, columns: Mapping[str, pa.Array], order: Ints) -> "_Hashed":
+        frames = columns["phash_frames"]
         is_clip = frames.is_valid().to_numpy(zero_copy_only=False)
-        hashed = hashes.is_valid().to_numpy(zero_copy_only=False) & ~is_clip
-        values = hashes.cast(pa.uint64()).fill_null(0).to_numpy(zero_copy_only=False)
-        return cls(order[hashed[order]], values, order[is_clip[order]], Sequences.of(frames))
+        looks = Looks.of(columns["phash"], columns["phash_look"])
+        sequences = Sequences.of(frames).with_mirrors(Sequences.of(columns["phash_frames_mirrored"]))
+        return cls(order[(looks.known & ~is_clip)[order]], looks, order[is_clip[order]], sequences)
 
     def stills(self, pictures: Ints, clips: Ints, threshold: int) -> tuple[Ints, Ints, NDArray[np.float64]]:
-        """Those `pictures` that are near a frame of `clips`, the first clip with the nearest frame, and the bits."""
+        """Those `pictures` that are near a frame of `clips`, mirrored or not, the first clip with the nearest frame,
+        and the bits."""
         owners = np.repeat(clips, self.frames.counts[clips])
         ranks = np.repeat(np.arange(len(clips)), self.frames.counts[clips])
         values = self.frames.of_clips(clips)
@@ -60,22 +63,27 @@ class _Hashed:
         order = np.lexsort((ranks, values))
         order = order[np.append(True, values[order][1:] != values[order][:-1])]  # of equal hashes the best clip's
         order = order[np.argsort(ranks[order], kind="stable")]
-        mine, codes = np.unique(self.hashes[pictures], return_inverse=True)
-        nearest, distance = nearest_of(mine, values[order], threshold)
-        found = nearest[codes] >= 0
-        return pictures[found], owners[order[nearest[codes[found]]]], distance[codes[found]]
+        ways = []
+        for hashes in (self.looks.hashes, self.looks.mirrored):
+            mine, codes = np.unique(hashes[pictures], return_inverse=True)
+            nearest, distance = nearest_of(mine, values[order], threshold)
+            ways.append((nearest[codes], distance[codes]))
+        (own, bits), (turned, turned_bits) = ways
+        nearest, bits = np.where(turned_bits < bits, turned, own), np.minimum(bits, turned_bits)
+        found = nearest >= 0
+        return pictures[found], owners[order[nearest[found]]], bits[found]
 
 
 def duplicates(scores: Scores, order: Ints, threshold: int, share: float) -> Iterator[Fallen]:
     """Which rows of `order`, best first, fall: clips, then pictures that a clip left shows, then pictures."""
-    mine = _Hashed.of(scores["phash"], _frames(scores), order)
+    mine = _Hashed.of(_columns(scores), order)
     fell = repeated(mine.frames, mine.clips, threshold, share)
     yield Fallen(CLIPS, fell.rows, fell.kept, 1 - fell.distance, share)
     clips = mine.clips[~np.isin(mine.clips, fell.rows)]
     rows, kept, bits = mine.stills(mine.pictures, clips, threshold)
     yield Fallen(STILLS, rows, kept, bits, threshold)
     left = mine.pictures[~np.isin(mine.pictures, rows)]
-    near = hashes_first(HammingNeighbours(mine.hashes, threshold).pairs, mine.hashes, left)
+    near = equal_first(LookNeighbours(mine.looks, threshold).pairs, mine.looks.codes(left), left)
     yield Fallen(PICTURES, near.rows, near.kept, near.distance, threshold)
 
 
@@ -83,10 +91,9 @@ def already_there(
     scores: Scores, rows: Ints, theirs: Scores, kept: Ints, threshold: int, share: float
 ) -> Iterator[Fallen]:
     """Which `rows` another run shows in what it `kept`."""
-    parts = ((theirs, pa.array(kept)), (scores, pa.array(rows)))
-    hashes = pa.concat_arrays([part["phash"].take(taken).cast(pa.uint64()) for part, taken in parts])
-    frames = pa.concat_arrays([_frames(part).take(taken) for part, taken in parts])
-    both = _Hashed.of(hashes, frames, np.arange(len(hashes)))
+    parts = [(_columns(theirs), pa.array(kept)), (_columns(scores), pa.array(rows))]
+    columns = {name: pa.concat_arrays([part[name].take(taken) for part, taken in parts]) for name in parts[0][0]}
+    both = _Hashed.of(columns, np.arange(len(kept) + len(rows)))
     known_clips, clips = (both.clips[where] for where in (both.clips < len(kept), both.clips >= len(kept)))
     known, pictures = (both.pictures[where] for where in (both.pictures < len(kept), both.pictures >= len(kept)))
     fell = already_shown(both.frames, known_clips, clips, threshold, share)
@@ -94,13 +101,15 @@ def already_there(
     stills, _, bits = both.stills(pictures, known_clips, threshold)
     yield Fallen.elsewhere(STILLS, rows[stills - len(kept)], bits, threshold)
     left = pictures[~np.isin(pictures, stills)]
-    mine, codes = np.unique(both.hashes[left], return_inverse=True)
-    nearest, distance = nearest_of(mine, np.unique(both.hashes[known]), threshold)
-    met = nearest[codes] >= 0
-    yield Fallen.elsewhere(PICTURES, rows[left[met] - len(kept)], distance[codes[met]], threshold)
+    near = fallen_to(LookNeighbours(both.looks, threshold).pairs, known, left)
+    yield Fallen.elsewhere(PICTURES, rows[near.rows - len(kept)], near.distance, threshold)
 
 
-def _frames(scores: Scores) -> pa.Array:
-    """Hashes over time; none where the scores are older than these."""
-    kind = pa.list_(pa.uint64())
-    return scores["phash_frames"].cast(kind) if "phash_frames" in scores.known else pa.nulls(scores.rows, kind)
+def _columns(scores: Scores) -> dict[str, pa.Array]:
+    """What is compared, each column in one type; a run without clips has no hashes over time."""
+    kinds = {"phash": pa.uint64(), "phash_look": pa.binary()}
+    kinds |= dict.fromkeys(("phash_frames", "phash_frames_mirrored"), pa.list_(pa.uint64()))
+    return {
+        name: scores[name].cast(kind) if name in scores.known else pa.nulls(scores.rows, kind)
+        for name, kind in kinds.items()
+    }

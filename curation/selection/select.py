@@ -23,15 +23,16 @@ from curation.captions.stage import GENERATED
 from curation.encoding.buckets import Clip, unencodable
 from curation.errors import CurationError, UsageError
 from curation.expression import Expression, parse
-from curation.manifest import CapSection, DuplicatesSection, Manifest
+from curation.manifest import COMPARED, CapSection, DuplicatesSection, Manifest
 from curation.selection import hashed
-from curation.selection.against import already_there
+from curation.selection.against import already_there, copies
+from curation.selection.alignment import MAY_BE
 from curation.selection.captions import ALWAYS, CaptionFates, names_read
 from curation.selection.duplicates import Dropped, best_first, equal
 from curation.selection.fates import Fates
 from curation.selection.hashed import Fallen
 from curation.selection.neighbours import CosineNeighbours
-from curation.selection.table import COMPARED, Scores, codes_of
+from curation.selection.table import Scores, codes_of
 from curation.stores.storage import Store
 
 
@@ -46,9 +47,9 @@ class Gate(NamedTuple):
 
 Ints = NDArray[np.int64]
 Say = Callable[[str], None]
-DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "embedding": 0.95}
+DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "copy": MAY_BE, "embedding": 0.95}
 _SIZE = ("width", "height", "content_box", "start_s", "end_s", "fps", "fps_fraction")
-_OPTIONAL = (*_SIZE, "border", "phash_frames")
+_OPTIONAL = (*_SIZE, "border", "phash_frames", "phash_frames_mirrored")
 
 
 def decide(
@@ -92,7 +93,7 @@ def _columns(manifest: Manifest, gates: Sequence[Gate], each: Mapping[str, str])
     texts = [text for gate in gates for text in (gate.keep, gate.when) if text] + list(manifest.select.keep)
     names = {name for text in texts for name in names_read(parse(text), each)} | {"error", "error_stage", "scored"}
     for section in manifest.select.duplicates:
-        names |= {COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)}
+        names |= {*COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)}
     for cap in manifest.select.caps:
         names |= {cap.by, *(key.lstrip("-") for key in cap.prefer)}
     return names
@@ -192,24 +193,28 @@ class _Duplicates:
         if "start_s" in self.scores.known:
             is_clip = self.scores["start_s"].is_valid().to_numpy(zero_copy_only=False)
             order = order[np.argsort(~is_clip[order], kind="stable")]
-        if self.section.on == "embedding":
-            fell = self._embeddings(order)
-            yield Fallen("embedding", fell.rows, fell.kept, np.round(1 - fell.distance, 6), self.threshold)
+        if self.section.on in ("embedding", "copy"):
+            fell = self._near_vectors(order)
+            yield Fallen(self.section.on, fell.rows, fell.kept, np.round(1 - fell.distance, 6), self.threshold)
         elif self.section.on == "phash":
             yield from hashed.duplicates(self.scores, order, int(self.threshold), self.section.share)
         else:
-            fell = equal(codes_of(self.scores[COMPARED[self.section.on]]), order)
+            fell = equal(codes_of(self.scores[COMPARED[self.section.on][0]]), order)
             yield Fallen(self.section.on, fell.rows, fell.kept, fell.distance, self.threshold)
 
-    def _embeddings(self, order: Ints) -> Dropped:
-        rows, vectors = self.scores.embeddings(np.sort(order))
+    def _near_vectors(self, order: Ints) -> Dropped:
+        """Embeddings that are near; vectors of copies that are near and whose thumbnails show the same."""
+        name = self.section.on
+        rows, vectors = self.scores.vectors(name, np.sort(order))
         near = CosineNeighbours(vectors, self.threshold, self.section.method, self.seed)
         has_vector = np.full(self.scores.rows, -1, np.int64)
         has_vector[rows] = np.arange(len(rows))
-        found = best_first(near.pairs, has_vector[order][has_vector[order] >= 0])
+        confirm = copies(self.scores.thumbnails(rows), rows) if name == "copy" else None
+        found = best_first(near.pairs, has_vector[order][has_vector[order] >= 0], confirm=confirm)
         how = "all pairs" if near.clusters is None else f"{near.clusters.count:,} clusters"
+        what = "copies" if name == "copy" else "near embeddings"
         self.say(
-            f"near embeddings: {len(found.rows):,} of {len(rows):,} records fall to a better one "
+            f"{what}: {len(found.rows):,} of {len(rows):,} records fall to a better one "
             f"({how} compared, {near.recall:.1%} of planted pairs found)"
         )
         return Dropped(rows[found.rows], rows[found.kept], found.distance)

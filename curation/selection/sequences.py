@@ -23,11 +23,13 @@ class Sequences:
 
     starts   int64 [N + 1]: the hashes of clip i are values[starts[i] : starts[i + 1]]
     follows  bool: whether a hash is the one right after the hash before it
+    mirrors  with mirrors, clip i + mirrors is the mirror image of clip i, for i < mirrors; 0: there are none
     """
 
     starts: Ints
     values: Hashes
     follows: NDArray[np.bool_]
+    mirrors: int = 0
 
     @classmethod
     def of(cls, column: pa.Array) -> "Sequences":
@@ -41,6 +43,16 @@ class Sequences:
         starts = np.concatenate([[0], np.cumsum(telling)])[edges].astype(np.int64)
         values = flat.drop_null().to_numpy(zero_copy_only=False)
         return cls(starts, values, follows[telling])
+
+    def with_mirrors(self, mirrored: "Sequences") -> "Sequences":
+        """These clips, and behind them their mirror images, one for each."""
+        starts = np.concatenate([self.starts, self.starts[-1] + mirrored.starts[1:]])
+        values, follows = ([self.values, mirrored.values], [self.follows, mirrored.follows])
+        return Sequences(starts, np.concatenate(values), np.concatenate(follows), len(self.starts) - 1)
+
+    def ways(self, clip: int) -> tuple[int, ...]:
+        """The clip, and its mirror image where there is one."""
+        return (clip, clip + self.mirrors) if self.mirrors else (clip,)
 
     @property
     def counts(self) -> Ints:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,8 @@ REPEATS = "caption_repeats"
 """Derived here: how many records of the corpus share the main caption, case and blanks aside."""
 HASHES, GENERATED_HASH = "caption_hashes", "generated_caption_hash"
 """Derived here: 64 bits of each caption's text, blanks at its ends and their number aside; 0 where it is blank."""
-COMPARED = {"bytes": "sha256", "pixels": "pixel_sha256", "phash": "phash", "embedding": "embedding"}
-"""What `duplicates: {on: ...}` compares."""
+LARGE = {"embedding", "copy", "thumbnail"}
+"""Columns that are read by themselves, file by file, where a section compares them."""
 IN_MEMORY = 1 << 29
 """Embeddings of more bytes than this are laid out in a temporary file."""
 
@@ -54,7 +54,7 @@ class Scores:
         asked = names | set(optional)
         self._hashed = sorted(asked & set(_HASHED))
         self._kept_whole = asked | ({"caption"} if REPEATS in asked else set())
-        self._table = self._read(sorted({_stored(name) for name in names | set(optional)} - {"embedding"}))
+        self._table = self._read(sorted({_stored(name) for name in names | set(optional)} - LARGE))
         self.rows = self._table.num_rows
         self._check(names)
         self._order = pc.sort_indices(self._table["id"]).to_numpy()
@@ -161,38 +161,81 @@ class Scores:
             out[stage][place[rows[codes == code]]] = True
         return out
 
-    def embeddings(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """Those of `rows` that have a finite embedding which is not zero, and these, float16 [n, D].
+    def vectors(self, name: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Those of `rows` that have a finite vector in the column (`embedding`, `copy`) which is not zero, and these,
+        float16 [n, D].
 
         Read file by file; many of them lie in a temporary file, not in memory. Raises CurationError where
         their lengths differ: they came from different models.
         """
-        places = np.full(self.rows, -1, np.int64)
-        places[self._order[rows]] = np.arange(len(rows))
-        found, vectors, start = np.zeros(len(rows), bool), None, 0
-        for column in self._embedding_columns():
-            here = places[start : start + len(column)]
-            start += len(column)
-            some, block = _vectors(column.take(pa.array(np.flatnonzero(here >= 0))))
+        found, vectors = np.zeros(len(rows), bool), None
+        for here, column in self._files_of(name, rows):
+            some, block = _vectors(column)
             if not len(some):
                 continue
             vectors = room(len(rows), block.shape[1]) if vectors is None else vectors
             if block.shape[1] != vectors.shape[1]:
                 raise CurationError(
-                    f"{self.store.root}/scores holds embeddings of {vectors.shape[1]} and of {block.shape[1]} "
+                    f"{self.store.root}/scores holds vectors '{name}' of {vectors.shape[1]} and of {block.shape[1]} "
                     f"dimensions: they came from different models and cannot be compared"
                 )
-            at = here[here >= 0][some]
+            at = here[some]
             vectors[at], found[at] = block, True
         if vectors is None:
             return rows[:0], np.empty((0, 1), np.float16)
         return rows[found], _closed_up(vectors, np.flatnonzero(found))
 
-    def _embedding_columns(self) -> Iterator[pa.Array]:
-        for name in self._files:
-            table = self._file(name, ["embedding", "id"])
-            there = "embedding" in table.column_names
-            yield as_array(table["embedding"]) if there else pa.nulls(table.num_rows)
+    def thumbnails(self, rows: NDArray[np.int64]) -> "Packed":
+        """The thumbnails of `rows`, in a temporary file, by row. Raises CurationError on a full disk."""
+        packed = Packed()
+        for here, column in self._files_of("thumbnail", rows):
+            packed.add(rows[here].tolist(), column.to_pylist())
+        return packed
+
+    def _files_of(self, name: str, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
+        """A column of the `rows`, file by file: places in `rows`, and the values."""
+        places, start = np.full(self.rows, -1, np.int64), 0
+        places[self._order[rows]] = np.arange(len(rows))
+        for file in self._files:
+            table = self._file(file, [name, "id"])
+            here = places[start : start + table.num_rows]
+            start += table.num_rows
+            if name in table.column_names:
+                yield here[here >= 0], as_array(table[name]).take(pa.array(np.flatnonzero(here >= 0)))
+
+
+class Packed:
+    """Bytes by row, in a temporary file that goes with it."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as this)
+        self._places: dict[int, tuple[int, int]] = {}
+        self._end = 0
+
+    def add(self, rows: Iterable[int], values: Iterable[bytes | None]) -> None:
+        """Keep each value under its row; None leaves the row out."""
+        for row, value in zip(rows, values, strict=True):
+            if value:
+                self._places[row] = (self._end, len(value))
+                self._end += len(value)
+                _written(self._file, value)
+        self._file.flush()
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._places
+
+    def __getitem__(self, row: int) -> bytes:
+        start, length = self._places[row]
+        return os.pread(self._file.fileno(), length, start)
+
+
+def _written(file: IO[bytes], value: bytes) -> None:
+    try:
+        file.write(value)
+    except OSError as error:
+        raise CurationError(
+            f"{tempfile.gettempdir()} has no room for the thumbnails ({error.strerror}); TMPDIR names another folder"
+        ) from error
 
 
 def _closed_up(vectors: NDArray[np.float16], places: NDArray[np.int64]) -> NDArray[np.float16]:

@@ -43,16 +43,26 @@ class FrameHashes:
             luma = luma_of(self._video, frame, (THUMBNAIL, THUMBNAIL)) if luma is None else luma
             self._thumbnails.append(luma)
 
-    def values(self) -> list[int | None]:
-        """One hash a time, None where the frame shows next to nothing; of what lies inside a letterbox."""
+    def values(self) -> tuple[list[int | None], list[int | None]]:
+        """One hash a time, and those of the mirror images, None where the frame shows next to nothing; of what lies
+        inside a letterbox."""
         whole = telling_hashes(_shrunk(self._thumbnails))
         telling = [luma for luma, value in zip(self._thumbnails, whole, strict=True) if value is not None]
         some = telling[:: max(1, len(telling) // BOXED)]
         box = common_box([content_box(Pixels.of(np.repeat(luma[..., None], 3, axis=2))) for luma in some])
         if box is None:
-            return whole
+            return _both(self._thumbnails)
         left, top, right, bottom = box
-        return telling_hashes(_shrunk([luma[top:bottom, left:right] for luma in self._thumbnails]))
+        return _both([luma[top:bottom, left:right] for luma in self._thumbnails])
+
+
+def _both(lumas: Sequence[Luma]) -> tuple[list[int | None], list[int | None]]:
+    """The hashes of frames and of their mirror images; None in both where one of a frame's two tells nothing."""
+    small = _shrunk(lumas)
+    own, mirrored = telling_hashes(small), telling_hashes(small[:, :, ::-1])
+    telling = [a is not None and b is not None for a, b in zip(own, mirrored, strict=True)]
+    kept = [[v if t else None for v, t in zip(values, telling, strict=True)] for values in (own, mirrored)]
+    return kept[0], kept[1]
 
 
 def _shrunk(lumas: Sequence[Luma]) -> NDArray[np.uint8]:

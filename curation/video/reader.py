@@ -118,7 +118,8 @@ class VideoReader:
         """
         place = {"start_s": span.start_s, "end_s": span.end_s, "rate": rate}
         header, body = self._ask({"video": "sample", "path": path, "count": SAMPLED, "longest": LONGEST} | place)
-        facts = {"pixel_sha256": hashlib.sha256(body).hexdigest(), "phash_frames": header["phash_frames"]}
+        facts = {"pixel_sha256": hashlib.sha256(body).hexdigest()}
+        facts |= {name: header[name] for name in ("phash_frames", "phash_frames_mirrored")}
         return Pixels.clip(arrays_in(body, header["shapes"]), header["frames"], info | facts)
 
     def cut(

@@ -139,5 +139,7 @@ def _take(video: Video, stream: Iterator[Timed], start_s: float, end_s: float, c
         hashes.show(previous[1], end_s)
     if not taken:
         raise Refused(f"no frame can be decoded between {start_s:.2f} s and {end_s:.2f} s")
-    header = {"times": [round(t, 6) for t in at], "frames": len(taken), "phash_frames": hashes.values()}
+    own, mirrored = hashes.values()
+    header = {"times": [round(t, 6) for t in at], "frames": len(taken)}
+    header |= {"phash_frames": own, "phash_frames_mirrored": mirrored}
     return header, [*taken, *pairs]

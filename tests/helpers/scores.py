@@ -12,8 +12,8 @@ from curation.scoring import chunkfile
 from curation.stores.storage import Store
 
 TYPES = {
-    "phash": pa.uint64(), "phash_frames": pa.list_(pa.uint64()), "width": pa.int32(), "height": pa.int32(),
-    "min_side": pa.int32(),
+    "phash": pa.uint64(), "phash_frames": pa.list_(pa.uint64()), "phash_look": pa.binary(),
+    "width": pa.int32(), "height": pa.int32(), "min_side": pa.int32(),
     "aesthetic": pa.float32(), "similarity": pa.float32(), "sha256": pa.string(), "pixel_sha256": pa.string(),
 }  # fmt: skip
 
@@ -24,6 +24,9 @@ def write_scores(folder: Path, files: int = 1, order: Sequence[int] | None = Non
     Ids are r000, r001 ... unless given; every row has the cells of the stages a and b unless `scored` is given.
     """
     rows = len(next(iter(columns.values())))
+    if "phash" in columns and "phash_look" not in columns:  # grey pictures that are their own mirror images
+        hashes = columns["phash"]
+        columns["phash_look"] = [None if h is None else int(h).to_bytes(8, "little") + bytes(48) for h in hashes]
     columns = {"id": [f"r{i:03d}" for i in range(rows)], "scored": [["a", "b"]] * rows} | columns
     table = pa.table({name: _array(name, values) for name, values in columns.items()})
     table = table.take(pa.array(order if order is not None else range(rows)))
