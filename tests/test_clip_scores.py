@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "recoded.mp4", smaller(pan(1, 5, fps=15)), fps=15, crf=35)
     write_video(folder / "all.mp4", smaller(part(pan(4, 5, fps=15), 0.21, 1)), fps=15, crf=35)
     write_video(folder / "four.mp4", four)
-    write_video(folder / "mirrored.mp4", [frame[:, ::-1] for frame in one])
+    write_video(folder / "mirrored.mp4", [frame[:, ::-1] for frame in part(one, 0, 0.95)])
     write_video(folder / "other.mp4", pan(5, 5))
     write_video(folder / "barred.mp4", [np.pad(frame, ((14, 14), (0, 0), (0, 0))) for frame in pan(5, 4)])
     Image.fromarray(three[71]).save(folder / "frame.jpg", quality=80)
