@@ -31,7 +31,7 @@ score: [probe{clips}, phash, embedding]
 select: {{duplicates: near}}
 """
 CLIPS = ", {shots: {method: content, threshold: 1000}}, {clips: {min_s: 1, max_s: 60}}"
-SECONDS = 4.0
+SECONDS, WIDTH, PER_VIDEO = 2.0, 384, 3
 Frames = list[NDArray[np.uint8]]
 
 
@@ -51,7 +51,8 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 
 def report(key: Mapping[str, str], selection: Sequence[Mapping[str, Any]]) -> None:
-    kept = {key[row["id"]]: key[row["duplicate_of"]] if row["duplicate_of"] else key[row["id"]] for row in selection}
+    kept = {key[row["id"]]: key[row["duplicate_of"]] if row["duplicate_of"] else key[row["id"]] for row in selection
+            if row["decision"] != "quarantined"}  # fmt: skip
     found: dict[str, list[bool]] = defaultdict(list)
     for name, stays in kept.items():
         original, _, edit = name.partition("@")
@@ -82,14 +83,15 @@ def bench_photos(source: Path, without: Path | None, work: Path) -> None:
 
 
 def parts(path: Path) -> Iterator[tuple[Frames, int]]:
-    """Whole spans of SECONDS of a video, every second of them: frames, and the rate."""
+    """Whole spans of SECONDS of a video, every second of them, WIDTH px wide: frames, and the rate."""
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             rate = round(float(stream.average_rate or 24))
             held: Frames = []
             for number, frame in enumerate(container.decode(stream)):
-                held.append(frame.to_ndarray(format="rgb24"))
+                size = (WIDTH, 2 * round(WIDTH * frame.height / frame.width / 2))
+                held.append(frame.reformat(size[0], size[1], format="rgb24").to_ndarray())
                 if len(held) == round(rate * SECONDS):
                     if (number // len(held)) % 2 == 0:
                         yield held, rate
@@ -128,7 +130,7 @@ def bench_clips(source: Path, most: int, work: Path) -> None:
     folder.mkdir()
     for path in sorted(source.iterdir()):
         for taken, (frames, rate) in enumerate(parts(path)):
-            if number >= most or taken >= 4:
+            if number >= most or taken >= PER_VIDEO:
                 break
             for edit, made in edited(frames).items():
                 write(folder / f"{number:03d}@{edit}.mp4", made, rate)
