@@ -291,9 +291,9 @@ class EngineSection(Section):
     video_mb_per_chunk: float = Field(16.0, gt=0, description="a chunk ends earlier where its videos have so many MB")
     workers: int | None = Field(None, gt=0, description="score and encode workers; default from the CPUs")
     record_seconds: float = Field(
-        30.0, gt=0, description="deadline for decoding one record; for a video, until it shows a sign of life"
+        30.0, gt=0, description="CPU seconds for decoding one record; for a video, until it shows a sign of life"
     )
-    video_seconds: float = Field(10_800.0, gt=0, description="deadline for going through one whole video")
+    video_seconds: float = Field(10_800.0, gt=0, description="CPU seconds for going through one whole video")
     video_decoder: Literal["pyav", "decord"] = "pyav"
     max_pixels: int = Field(120_000_000, gt=0, description="larger pictures are quarantined before decoding")
     decode_memory_mb: int = Field(3000, gt=0, description="address space of a decoder process")

@@ -1,7 +1,9 @@
 """A picture that crashes, hangs or swells its decoder costs that picture and no other."""
 
+import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from curation.errors import Unavailable
 from curation.media.decode import decode_image
 from curation.media.sandbox import DecodeError, Decoder, Limits
 from curation.media.standardize import Recipe, standardize
@@ -33,6 +36,9 @@ def answer(request, data, beat=None):
         os._exit(7)
     if name == b"hang":
         time.sleep(3600)
+    if name == b"spin":
+        while True:
+            pass
     if name == b"swell":
         swollen = [numpy.empty(64 << 20, numpy.uint8) for _ in range(1000)]  # not touched: quick on a busy machine
     if name == b"once" and not (marker := pathlib.Path(argument.decode())).exists():
@@ -111,7 +117,8 @@ def test_a_refusal_is_the_decoders_sentence(decoder: Decoder) -> None:
     [
         (b"crash:", "the decoder died with SIGSEGV, 2 times"),
         (b"exit:", "the decoder ended with exit code 7, 2 times"),
-        (b"hang:", "the decoder took longer than 1 s, 2 times"),
+        (b"hang:", "the decoder stood still for longer than 4 s, 2 times"),
+        (b"spin:", "the decoder took longer than 1 s, 2 times"),
         (b"swell:", "the decoder ended with exit code 1, 2 times"),
     ],
 )
@@ -192,6 +199,57 @@ def test_the_environment_and_the_folder_do_not_lead_the_child_astray(
     (tmp_path / "PIL.py").write_text("raise SystemExit(9)")
     monkeypatch.chdir(tmp_path)
     assert decoder.decode(PHOTO).rgb.shape == (512, 512, 3)
+
+
+def test_packages_beside_this_one_do_not_hide_the_standard_library(tmp_path: Path) -> None:
+    """Installed for real, this package lies in a folder with others: img2dataset brings dataclasses 0.6 there."""
+    root = Path(__file__).resolve().parents[1]
+    shutil.copytree(root / "curation", tmp_path / "curation", ignore=shutil.ignore_patterns("weights", "__pycache__"))
+    (tmp_path / "dataclasses.py").write_text("raise SystemExit(9)")
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    program = (
+        "import sys, dataclasses, pathlib; sys.path.insert(0, sys.argv[1]); from curation.media import sandbox; "
+        "assert sandbox.ROOT == sys.argv[1]; data = pathlib.Path(sys.argv[1], 'photo.jpg').read_bytes(); "
+        "print(sandbox.Decoder(sandbox.Limits()).decode(data).rgb.shape)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == "(512, 512, 3)", done.stderr
+
+
+def test_a_busy_machine_costs_no_picture(decoder: Decoder) -> None:
+    """A child that gets hardly any of the CPU is waited for: what counts is the time that it computes."""
+    large = packed(Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)))
+    patient = Decoder(Limits(seconds=0.5))
+    patient.decode(PHOTO)
+    assert patient.pid
+    stop, pid = threading.Event(), patient.pid
+
+    def starve() -> None:
+        while not stop.is_set():  # runs for 5 ms of each 45
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                stop.wait(0.04)
+                os.kill(pid, signal.SIGCONT)
+            stop.wait(0.005)
+
+    thread = threading.Thread(target=starve)
+    thread.start()
+    try:
+        assert patient.decode(large).rgb.shape == (1500, 2000, 3)
+        assert patient.pid == pid
+    finally:
+        stop.set()
+        thread.join()
+        patient.close()
+
+
+def test_decoders_that_die_one_after_another_stop_the_run() -> None:
+    dying = Decoder(Limits(seconds=5), command=(sys.executable, "-c", "raise SystemExit(3)"))
+    with pytest.raises(Unavailable, match=r"failed 50 times in a row .*exit code 3.*not with the records"):
+        for _ in range(30):
+            with contextlib.suppress(DecodeError):
+                dying.decode(PHOTO)
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "in the middle of a picture"])

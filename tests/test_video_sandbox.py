@@ -40,7 +40,9 @@ def answer(request, recipe, beat):
     if name == "hang":
         time.sleep(3600)
     while name == "endless":
-        time.sleep(0.2)
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            pass
         beat()
     kept.append(bytearray(150 << 20 if name == "leaky" else 0))
     return honest(request, recipe, beat)
@@ -96,7 +98,7 @@ def test_a_stream_that_never_ends_is_ended(tmp_path: Path, reader: VideoReader) 
 
 def test_a_hang_is_ended(tmp_path: Path, reader: VideoReader) -> None:
     reader.decoder.limits = Limits(seconds=0.5)
-    with pytest.raises(DecodeError, match=r"the decoder took longer than 0.5 s, 2 times"):
+    with pytest.raises(DecodeError, match=r"the decoder stood still for longer than 2 s, 2 times"):
         scanned(reader, film(tmp_path / "hang.mp4"))
 
 

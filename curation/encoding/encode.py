@@ -248,6 +248,8 @@ class ShardEncoder:
             if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
                 return CHANGED
             return self._decoder.standardize(data, self._recipe(row))
+        except Unavailable:
+            raise
         except CurationError as error:
             return str(error)
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from curation.errors import CurationError
+from curation.errors import CurationError, Unavailable
 from curation.manifest import EngineSection
 from curation.media.decode import NO_MEMORY
 from curation.media.decode_worker import FRAME, request_of
@@ -27,6 +27,11 @@ from curation.threads import ONE_EACH
 
 START_SECONDS = 60.0
 TRIES = 2
+STILL = 4
+"""A child that uses no CPU time at all is given up after so many times the seconds that it may compute."""
+DEATHS_IN_A_ROW = 50
+LOOK_S = 0.5
+"""How often a child that is waited for is looked at."""
 PIPE_BYTES = 1 << 20
 
 
@@ -38,17 +43,51 @@ class _Died(Exception):
     """The child ended, or had to be ended; the message says how."""
 
 
-def _environment() -> dict[str, str]:
-    """The child finds this package wherever it is, and libraries start no threads, whose stacks would count."""
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return os.environ | {"PYTHONPATH": path} | ONE_EACH
+ROOT = str(Path(__file__).resolve().parents[2])
+PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from curation.media.decode_worker import main; main()"
+"""The child finds this package wherever it is installed. Its folder comes last: in front, as PYTHONPATH puts it, other
+packages in it would hide the standard library's modules (dataclasses 0.6 beside img2dataset)."""
+
+
+class _Patience:
+    """How long a child may work on a record: seconds of its own CPU time, which load on the machine does not lengthen.
+
+    Wall-clock time counts only while it does nothing at all: then it waits for what will never come.
+    """
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self._pid, self.seconds = pid, seconds
+        self._start = self._last = _cpu_seconds(pid)
+        self._moved = time.monotonic()
+
+    def check(self) -> None:
+        """Raise _Died when it is at its end."""
+        used, now = _cpu_seconds(self._pid), time.monotonic()
+        if used > self._last:
+            self._last, self._moved = used, now
+        if used - self._start > self.seconds:
+            raise _Died(f"took longer than {self.seconds:g} s")
+        if now - self._moved > STILL * self.seconds:
+            raise _Died(f"stood still for longer than {STILL * self.seconds:g} s")
+
+    @property
+    def used(self) -> float:
+        return self._last - self._start
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of a process; of one that has ended, or where there is no /proc, the wall clock."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return time.monotonic()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one record may cost: seconds until a sign of life (for a picture: in all), seconds in all for a video,
-    pixels, address space of the child in MB."""
+    """What one record may cost: seconds of CPU time until a sign of life (for a picture: in all), seconds in all for a
+    video, pixels, address space of the child in MB."""
 
     seconds: float = 30.0
     video_seconds: float = 10_800.0
@@ -71,10 +110,11 @@ class Decoder:
     def __init__(self, limits: Limits, command: Sequence[str] | None = None) -> None:
         self.limits = limits
         # -P: a PIL.py that lies in the current directory must not be imported by the child.
-        program = command or (sys.executable, "-P", "-m", "curation.media.decode_worker")
+        program = command or (sys.executable, "-P", "-c", PROGRAM, ROOT)
         self._command = [*program, str(limits.memory_mb)]
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._deaths = 0
 
     @property
     def pid(self) -> int | None:
@@ -111,7 +151,9 @@ class Decoder:
                     header, body = self._once(data, recipe, more or {})
                 except _Died as death:
                     reason = str(death)
+                    self._count_death(reason)
                     continue
+                self._deaths = 0
                 if header.get("refused") == NO_MEMORY and not fresh:
                     self._end()  # what the records before it left behind may have filled the memory
                     continue
@@ -120,28 +162,38 @@ class Decoder:
                 return header, body
         raise DecodeError(f"the decoder {reason}, {TRIES} times")
 
+    def _count_death(self, reason: str) -> None:
+        """Raise Unavailable after so many deaths in a row that no record can be to blame."""
+        self._deaths += 1
+        if self._deaths >= DEATHS_IN_A_ROW:
+            raise Unavailable(
+                f"the decoder's process failed {self._deaths} times in a row (the last one {reason}): something is "
+                "wrong with this machine or installation, not with the records. See what it says with `"
+                f"{sys.executable} -m curation.media.decode_worker 3000`; then run the same command again"
+            )
+
     def _once(self, data: bytes, recipe: Recipe | None, more: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
         if self._child is not None and self._child.poll() is not None:
             self._end()  # it died idle (the thread that started it ended): no fault of this record
-        child = self._child or self._start(time.monotonic() + START_SECONDS)
-        deadline = time.monotonic() + self.limits.seconds
+        child = self._child or self._start()
+        patience, whole = (_Patience(child.pid, seconds) for seconds in (self.limits.seconds, float("inf")))
         raw = json.dumps(request_of(recipe, self.limits.max_pixels) | more).encode()
-        self._send(child, FRAME.pack(len(raw), len(data)) + raw, deadline)
-        self._send(child, data, deadline)
-        end = time.monotonic() + self.limits.video_seconds
-        while "alive" in (answer := self._receive(child, deadline))[0]:
-            deadline = time.monotonic() + self.limits.seconds
-            if time.monotonic() > end:
+        self._send(child, FRAME.pack(len(raw), len(data)) + raw, patience)
+        self._send(child, data, patience)
+        while "alive" in (answer := self._receive(child, patience))[0]:
+            patience = _Patience(child.pid, self.limits.seconds)
+            whole.check()
+            if whole.used > self.limits.video_seconds:
                 self._end()
                 raise DecodeError(
                     f"decoding it takes longer than {self.limits.video_seconds:g} s (engine.video_seconds)"
                 )
         return answer
 
-    def _start(self, deadline: float) -> "subprocess.Popen[bytes]":
+    def _start(self) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE
         child = subprocess.Popen(
-            self._command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, env=_environment()
+            self._command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, env=os.environ | ONE_EACH
         )
         assert child.stdin and child.stdout
         for end in (child.stdin, child.stdout):
@@ -149,41 +201,46 @@ class Decoder:
             with contextlib.suppress(OSError):  # a user may have used up its pipe pages: slower, not wrong
                 fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._child = child
-        self._receive(child, deadline)
+        self._receive(child, _Patience(child.pid, START_SECONDS))
         return child
 
-    def _send(self, child: "subprocess.Popen[bytes]", data: bytes, deadline: float) -> None:
+    def _send(self, child: "subprocess.Popen[bytes]", data: bytes, patience: _Patience) -> None:
         view = memoryview(data)
         while view:
-            self._wait(child, child.stdin, deadline, writing=True)
+            self._wait(child, child.stdin, patience, writing=True)
             try:
                 view = view[os.write(child.stdin.fileno(), view[: 1 << 20]) :]  # type: ignore[union-attr]
             except BrokenPipeError:
                 raise self._dead(child) from None
 
-    def _receive(self, child: "subprocess.Popen[bytes]", deadline: float) -> tuple[dict[str, Any], bytearray]:
-        header, body = FRAME.unpack(self._read(child, FRAME.size, deadline))
-        return json.loads(self._read(child, header, deadline)), self._read(child, body, deadline)
+    def _receive(self, child: "subprocess.Popen[bytes]", patience: _Patience) -> tuple[dict[str, Any], bytearray]:
+        header, body = FRAME.unpack(self._read(child, FRAME.size, patience))
+        return json.loads(self._read(child, header, patience)), self._read(child, body, patience)
 
-    def _read(self, child: "subprocess.Popen[bytes]", size: int, deadline: float) -> bytearray:
+    def _read(self, child: "subprocess.Popen[bytes]", size: int, patience: _Patience) -> bytearray:
         buffer = bytearray(size)
         view, done = memoryview(buffer), 0
         while done < size:
-            self._wait(child, child.stdout, deadline, writing=False)
+            self._wait(child, child.stdout, patience, writing=False)
             count = os.readv(child.stdout.fileno(), [view[done:]])  # type: ignore[union-attr]
             if count == 0:
                 raise self._dead(child)
             done += count
         return buffer
 
-    def _wait(self, child: "subprocess.Popen[bytes]", pipe: IO[bytes] | None, deadline: float, writing: bool) -> None:
-        """Until the pipe is ready; past the deadline the child is killed."""
+    def _wait(
+        self, child: "subprocess.Popen[bytes]", pipe: IO[bytes] | None, patience: _Patience, writing: bool
+    ) -> None:
+        """Until the pipe is ready; a child whose time is over is killed."""
         assert pipe is not None
         poll = select.poll()
         poll.register(pipe.fileno(), select.POLLOUT if writing else select.POLLIN)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            self._end()
-            raise _Died(f"took longer than {self.limits.seconds:g} s")
+        while not poll.poll(min(LOOK_S, patience.seconds / 4) * 1000):
+            try:
+                patience.check()
+            except _Died:
+                self._end()
+                raise
 
     def _dead(self, child: "subprocess.Popen[bytes]") -> _Died:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import CurationError
+from curation.errors import CurationError, Unavailable
 from curation.inference.client import waited
 from curation.manifest import SourceSection
 from curation.media.sandbox import Decoder, Limits
@@ -239,6 +239,8 @@ class ChunkScorer:
         started = time.perf_counter()
         try:
             data = self.context.fetch(work.cells.columns["source_uri"][row])
+        except Unavailable:
+            raise
         except CurationError as error:
             work.cells.fail(row, "read", str(error))
             return None
@@ -259,6 +261,8 @@ class ChunkScorer:
                 info = work.infos.get(row, {})
                 rate = info["video"]["fps_fraction"] if "video" in info else columns["fps_fraction"][row]
                 return self.videos.sample(path, span, info, rate)
+        except Unavailable:
+            raise
         except CurationError as error:
             work.cells.fail(row, "decode", str(error))
             return None
@@ -271,6 +275,8 @@ class ChunkScorer:
         try:
             work.computed["decode"] += 1
             return self._decoder.decode(data)
+        except Unavailable:
+            raise
         except CurationError as error:
             work.cells.fail(row, "decode", str(error))
             return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import CurationError
+from curation.errors import CurationError, Unavailable
 from curation.plan import Plan
 from curation.record import SourceRow, Span
 from curation.video.reader import VideoReader, on_disk
@@ -52,6 +52,8 @@ def _clips(
     try:
         with on_disk(row.uri, fetch) as (path, sha256):
             found = reader.scan(path, shots.method, shots.threshold, clips.model_dump(), given)
+    except Unavailable:
+        raise
     except CurationError as error:
         yield replace(row, error=str(error)), None
         return
