@@ -1,6 +1,7 @@
 """`python -m benchmarks [--photos N] [--only a b ...]`: measure, print, write results.md.
 
-(a)-(h) images and shards, (i)-(l) videos. (i) needs videos with known shots: `--corpus FOLDER`.
+(a)-(h) images and shards, (i)-(l) videos, (m)-(n) training, (o) a GPU beside CPUs. (i) needs videos with known shots:
+`--corpus FOLDER`.
 """
 
 import argparse
@@ -15,11 +16,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bench_clips, bench_damage, bench_engine, bench_memory, bench_pixels, bench_shots, bench_train
+from benchmarks import (
+    bench_clips,
+    bench_damage,
+    bench_engine,
+    bench_memory,
+    bench_overlap,
+    bench_pixels,
+    bench_shots,
+    bench_train,
+)
 from benchmarks.common import Row
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
-LETTERS = "abcdefghijklmn"
+LETTERS = "abcdefghijklmno"
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = """\
 # Measured
@@ -98,6 +108,7 @@ def main() -> None:
         add("k", lambda: [bench_damage.damage(folder / "damage", arguments.videos)])
         add("l", lambda: [bench_memory.memory(folder, arguments.minutes)])
         add("m", lambda: bench_train.loader(folder / "loader"))
+        add("o", lambda: bench_overlap.overlap(folder / "overlap", min(arguments.photos, 600)))
         add("n", lambda: bench_train.precomputed(folder / "precomputed"))
     for letter, name in (("f", "bench_read.py"), ("g", "bench_select.py")):
         if letter in arguments.only:

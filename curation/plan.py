@@ -99,7 +99,7 @@ class Plan:
     @property
     def on_gpu(self) -> dict[str, ModelInfo]:
         """The models that compute on GPUs, by id."""
-        models = [stage.model for stage in self.stages if stage.model and stage.device != "cpu"]
+        models = [stage.model or ModelInfo(stage.name, "") for stage in self.stages if stage.device != "cpu"]
         models += [model for model in (self.vae, self.text) if model and self.encode_device(model) != "cpu"]
         return {model.id: model for model in models}
 
@@ -202,7 +202,10 @@ def _plan_stage(
     params = _params(factory, given, where)
     model = _model(factory.role, given["model"], where) if factory.role else None
     if "device" in factory.Params.model_fields:
-        device = device_of(model, getattr(params, "device", None), device, f"{where}.device")
+        asked = getattr(params, "device", None)
+        device = device_of(
+            model or ModelInfo(factory.name, "", devices=factory.devices), asked, device, f"{where}.device"
+        )
         params = params.model_copy(update={"device": device})
     else:
         device = "cpu"

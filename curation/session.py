@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from curation import rundir
 from curation.devices import check_gpus, gpu_memory_mb
+from curation.engine.layout import workers_per_core
 from curation.engine.pool import Engine, Pool
 from curation.errors import CurationError, UsageError
 from curation.plan import Plan, digest
@@ -161,7 +162,7 @@ def make_engine(plan: Plan, kind: str, address: str | None) -> Engine:
         from curation.engine.inline import InlineEngine
 
         cores = len(os.sched_getaffinity(0))
-        engine = InlineEngine((workers or cores) if plan.on_gpu else 1)
+        engine = InlineEngine((workers or workers_per_core(True) * cores) if plan.on_gpu else 1)
     else:
         from curation.engine.ray_engine import RayEngine
 

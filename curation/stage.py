@@ -80,6 +80,7 @@ class Stage(ABC):
     writes    the columns it adds
     role      the model role it opens (curation.models), None for a stage without a model; its Params then
               have a field `model: str | None = None`, filled from the manifest's `models:` where unset
+    devices   of a stage without a role whose Params have a `device`: where the network that it brings can compute
     """
 
     name: ClassVar[str]
@@ -88,6 +89,7 @@ class Stage(ABC):
     writes: ClassVar[Mapping[str, Column]]
     resources: ClassVar[Resources] = Resources()
     role: ClassVar[str | None] = None
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
     Params: ClassVar[type[Params]] = Params
 
     def __init__(self, params: Any) -> None:

@@ -28,16 +28,17 @@ class Layout:
     cpus: float
 
 
-def lay_out(nodes: Sequence[Node], wanted: int | None, memory_mb: float = 0.0) -> Layout:
+def lay_out(nodes: Sequence[Node], wanted: int | None, memory_mb: float = 0.0, on_gpu: bool = False) -> Layout:
     """Workers for these nodes, such that the loss of the largest one still leaves room.
 
-    One worker per core, as far as each worker's `memory_mb` fits, unless `wanted` says otherwise. Each reserves a
+    One worker per core, or two where they use networks on GPUs, as far as each worker's `memory_mb` fits, unless
+    `wanted` says otherwise. Each reserves a
     share of the CPUs that are left after the spare and, with several nodes, after the largest node is gone.
     Raises UsageError where nothing fits.
     """
     cpus = [node.cpus for node in nodes]
     total = sum(cpus)
-    workers = wanted or max(1, sum(_fitting(node, memory_mb) for node in nodes))
+    workers = wanted or max(1, sum(_fitting(node, memory_mb, workers_per_core(on_gpu)) for node in nodes))
     safe = total - (max(cpus) if len(cpus) > 1 else 0.0) - SPARE_CPUS
     if safe <= 0:
         raise UsageError(
@@ -49,8 +50,13 @@ def lay_out(nodes: Sequence[Node], wanted: int | None, memory_mb: float = 0.0) -
     return Layout(workers, int(share * 100) / 100)
 
 
-def _fitting(node: Node, memory_mb: float) -> int:
-    """One worker per core of a node, or as many as its memory holds."""
+def workers_per_core(on_gpu: bool) -> int:
+    """Two where they wait for GPUs: one decodes while the other waits, over the ends of chunks too."""
+    return 2 if on_gpu else 1
+
+
+def _fitting(node: Node, memory_mb: float, per_core: int) -> int:
+    """So many workers per core of a node, or as many as its memory holds."""
     if not memory_mb or node.memory_mb is None:
-        return int(node.cpus)
-    return min(int(node.cpus), int(MEMORY_SHARE * node.memory_mb / memory_mb))
+        return per_core * int(node.cpus)
+    return min(per_core * int(node.cpus), int(MEMORY_SHARE * node.memory_mb / memory_mb))

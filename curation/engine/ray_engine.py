@@ -174,7 +174,7 @@ class RayEngine:
         import ray.data
         from ray.data import ActorPoolStrategy
 
-        layout = lay_out(self.nodes(), self._workers, pool.memory_mb)
+        layout = lay_out(self.nodes(), self._workers, pool.memory_mb, pool.on_gpu)
         dataset: Any = ray.data.from_arrow([item(payload) for payload in wave])
         dataset = dataset.map_batches(
             _Actor,
