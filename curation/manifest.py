@@ -225,7 +225,10 @@ class EncodeSection(Section):
         description="lengths that clips may have, frames; a clip takes the longest that it fills",
     )
     crop: Literal["center", "smart"] = "center"
-    remove_letterbox: bool = True
+    remove_letterbox: bool = Field(
+        True,
+        description="leave out bars of one colour at two or four sides of a filled frame; a page around a thing stays",
+    )
     filter: Literal["lanczos", "bicubic", "box"] = "lanczos"
     upscale: bool = Field(True, description="enlarge records smaller than their bucket; otherwise they are dropped")
     latents: bool = Field(True, description="encode with the VAE; false for `media:` alone, no VAE is loaded then")

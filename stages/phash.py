@@ -24,7 +24,7 @@ class PHash(Stage):
     """
 
     name = "phash"
-    version = 4
+    version = 5
     reads = ("pixels",)
     writes = {
         "phash": Column(

@@ -12,7 +12,7 @@ class Quality(Stage):
     """Sharpness, exposure, contrast, colour, naturalness, flatness, JPEG blocks, borders."""
 
     name = "quality"
-    version = 3
+    version = 4
     reads = ("pixels",)
     writes = {
         "sharpness": Column(pa.float32(), "variance of the Laplacian at 512 px: below ~50 blurred, above ~500 sharp"),

@@ -1,6 +1,7 @@
 """Letterboxes are found wherever they are and photos are never cut."""
 
 import io
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,17 @@ def planted(
     return framed, (x, y, x + photo.width, y + photo.height)
 
 
+KINDS = ("letterbox", "pillarbox", "frame")
+BARS = [
+    (kind, share, colour)
+    for kind, share in product(KINDS, (0.04, 0.08, 0.2))
+    for colour in ((0, 0, 0), (16, 16, 16), (255, 255, 255), (30, 60, 200))
+    if kind != "frame" or share < 0.2 or max(colour) < 40  # a third of the picture amid a colour is a thing on a page
+]
+
+
 @pytest.mark.parametrize("quality", [None, 90, 60])
-@pytest.mark.parametrize("colour", [(0, 0, 0), (16, 16, 16), (255, 255, 255), (30, 60, 200)])
-@pytest.mark.parametrize("share", [0.04, 0.08, 0.2])
-@pytest.mark.parametrize("kind", ["letterbox", "pillarbox", "frame"])
+@pytest.mark.parametrize(("kind", "share", "colour"), BARS)
 def test_bars_are_found(kind: str, share: float, colour: tuple[int, int, int], quality: int | None) -> None:
     for name, photo in PHOTOS.items():
         framed, expected = planted(photo, kind, share, colour)
@@ -88,6 +96,39 @@ def test_an_object_on_a_plain_ground_is_not_boxed() -> None:
     disc = Image.fromarray((((x - 200) ** 2 + (y - 200) ** 2 < 120**2) * 255).astype(np.uint8))
     ground.paste(PHOTOS["astronaut"].resize((400, 400)), (0, 0), disc)
     assert content_box(of(ground)) is None
+
+
+PAGES = [(255, 255, 255), (240, 235, 225), (200, 200, 210), (30, 60, 200), (20, 20, 20), (0, 0, 0)]
+
+
+@pytest.mark.parametrize("colour", PAGES)
+def test_a_thing_on_a_page_is_the_picture(colour: tuple[int, int, int]) -> None:
+    """A book, a phone, a print: straight edges, in the middle of a page of one colour."""
+    for name, photo in PHOTOS.items():
+        for size in ((150, 193), (110, 170), (244, 217), (200, 90)):
+            page = Image.new("RGB", (400, 400), colour)
+            page.paste(photo.resize(size), ((400 - size[0]) // 2, (400 - size[1]) // 2))
+            assert content_box(of(page)) is None, name
+
+
+@pytest.mark.parametrize("colour", PAGES[:3])
+def test_a_thing_with_two_straight_edges_is_no_letterbox(colour: tuple[int, int, int]) -> None:
+    """A box seen from the side: its top and bottom are straight, its sides slant."""
+    for name, photo in PHOTOS.items():
+        thing = (
+            photo.resize((300, 200))
+            .convert("RGBA")
+            .transform((300, 200), Image.Transform.QUAD, (60, 0, -60, 200, 360, 200, 240, 0), fillcolor=(0, 0, 0, 0))
+        )
+        page = Image.new("RGBA", (400, 400), (*colour, 255))
+        page.alpha_composite(thing, (50, 100))
+        assert content_box(of(page)) is None, name
+
+
+def test_a_mat_round_a_photo_is_a_border() -> None:
+    for photo in PHOTOS.values():
+        framed, expected = planted(photo, "frame", 0.09, (250, 250, 245))
+        assert content_box(of(framed)) == expected
 
 
 def test_no_web_photo_is_cut(shared_corpus: Path) -> None:

@@ -21,6 +21,11 @@ MIN_SHARE, MAX_SHARE = 0.02, 0.45
 STEP, CLEAR_STEP, EQUAL_STEP = 0.3, 0.5, 0.2
 """How much more of a line must leave the border's colour at the content's edge, which is straight and sudden:
 a night sky or a studio ground ends in an outline. Two bars of equal depth need less, or one clear step."""
+BLACK = 40
+"""Levels up to which a border is black: bars of video are 0 or 16, and noisy."""
+LEAST_BLACK, LEAST_FRAME = 0.35, 0.64
+"""Share of the picture that a frame with bars on four sides fills at least: bars of a fifth of each side in black, of a
+tenth in any other colour. What is smaller is a thing in the middle of a page."""
 SAMPLES = 256
 BLOCK = 32
 """Lines looked at in one go: most borders are short, most pictures have none."""
@@ -57,9 +62,28 @@ def _content_box(pixels: Pixels) -> Box | None:
     rgb = pixels.rgb
     top, bottom = _pair(rgb)
     left, right = _pair(rgb[top : pixels.height - bottom].swapaxes(0, 1))
-    if not (top or left):
-        return None
-    return (left, top, pixels.width - right, pixels.height - bottom)
+    box = (left, top, pixels.width - right, pixels.height - bottom)
+    return box if (top or left) and not _is_page(rgb, box) else None
+
+
+def _is_page(rgb: NDArray[np.uint8], box: Box) -> bool:
+    """Whether what is found is a thing on a page of one colour, which is the picture itself, and no frame with bars.
+
+    On four sides, a frame fills most of the picture: its bars are a mat, or the black of a video in a video. On two
+    sides, it reaches the other two: where its own ends have the border's colour, it is a thing between four margins,
+    two of which are not straight.
+    """
+    left, top, right, bottom = box
+    height, width = rgb.shape[:2]
+    edge = rgb[0] if top else rgb[:, 0]
+    colour = np.median(edge, axis=0).astype(np.int16)
+    black = colour.max() <= BLACK
+    if top and left:
+        return (right - left) * (bottom - top) < (LEAST_BLACK if black else LEAST_FRAME) * height * width
+    content = rgb[top:bottom] if top else rgb[:, left:right].swapaxes(0, 1)
+    strip = max(2, round(MIN_SHARE * content.shape[1]))
+    ends = (float(_away(part.swapaxes(0, 1), colour).mean()) for part in (content[:, :strip], content[:, -strip:]))
+    return all(away < STRAY for away in ends)
 
 
 def _pair(lines: NDArray[np.uint8]) -> tuple[int, int]:
