@@ -24,8 +24,12 @@ class SourceSection(Section):
     table: str | None = Field(
         None, description="jsonl, csv, tsv or parquet, or a folder of them; a path or URL, `*` and {000..099} allowed"
     )
-    folder: str | None = Field(None, description="pictures with .txt or .json sidecars, searched recursively")
-    webdataset: str | None = Field(None, description="tar files; a path or URL, `*` and {000..099} allowed")
+    folder: str | None = Field(
+        None, description="pictures and videos with .txt, .caption or .json files beside them, searched recursively"
+    )
+    webdataset: str | None = Field(
+        None, description="tar files, or a folder of them; a path or URL, `*` and {000..099} allowed"
+    )
     urls: str | None = Field(None, description="a table of URLs, downloaded by img2dataset")
     media: str | None = Field(None, description="column with a path (relative to the table), a URL, or bytes")
     caption: str | None = Field(None, description="column with a caption or a list of captions")

@@ -1,6 +1,5 @@
 """Tars: members by their place, rows before any damage, nothing extracted, nothing lost in silence."""
 
-import io
 import json
 import tarfile
 from collections.abc import Callable
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.tars import Members, source_rows
+from helpers.tars import write_tar as write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,29 +19,12 @@ from curation.sources import open_source, read_chunk
 from curation.sources.fetch import fetch
 from curation.stores.storage import Store
 
-Members = list[tuple[str, bytes]]
-
-
-def write(path: Path, members: Members, form: int = tarfile.PAX_FORMAT) -> None:
-    with tarfile.open(path, "w", format=form) as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-
 
 def rows(base: Path, pattern: str = "x.tar", size: int = 2, **more: Any) -> list[SourceRow]:
-    source = open_source(SourceSection(webdataset=pattern, **more), str(base), Store(str(base)))
-    out: list[SourceRow] = []
-    for number, chunk in enumerate(source.chunks(size)):
-        given = list(read_chunk(chunk))
-        assert chunk.number == number and len(given) == chunk.rows <= size
-        assert json.loads(json.dumps(chunk.args)) == chunk.args
-        out += given
-    return out
+    return source_rows(base, size, webdataset=pattern, **more)
 
 
-def samples(count: int) -> Members:
+def samples(count: int) -> list[tuple[str, bytes]]:
     return [
         (f"{i:04d}.{extension}", data)
         for i in range(count)
@@ -127,7 +111,6 @@ def test_links_and_devices_are_errors_folders_and_dotfiles_are_nothing(tmp_path:
     ("members", "reason"),
     [
         ([("1.txt", b"alone")], "no picture or video among 1.txt"),
-        ([("1.jpg", b"x"), ("1.JPG", b"y")], "two of its members have one name: 1.jpg, 1.JPG"),
         ([("1.jpg", b"x"), ("1.txt", b"\xff")], "1.txt is not UTF-8"),
         ([("1.jpg", b"x"), ("1.json", b"{")], "its json member is not JSON"),
         ([("1.jpg", b"x"), ("1.json", b'{"caption": 5}')], "'caption' holds int, not text"),
@@ -143,7 +126,7 @@ def test_a_sample_that_is_no_record_says_why(tmp_path: Path, members: Members, r
 def test_a_cut_archive_gives_the_rows_before_and_one_error(tmp_path: Path) -> None:
     write(tmp_path / "whole.tar", samples(20))
     data = (tmp_path / "whole.tar").read_bytes()
-    for cut in range(0, 20 * 2048, 379):
+    for cut in range(379, 20 * 2048, 379):
         (tmp_path / "x.tar").write_bytes(data[:cut])
         found = rows(tmp_path, size=3)
         good = [row for row in found if not row.error]
@@ -165,10 +148,18 @@ def test_damage_in_the_middle_is_one_error_and_what_follows_is_said_to_be_lost(t
         assert "damaged or cut at byte 10240" in str(found[-1].error) and "nothing after it" in str(found[-1].error)
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>" * 1000, bytes(10240), b"\x1f\x8b" * 600])
-def test_what_is_no_tar_gives_at_most_one_error(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize(("data", "why"), [(b"<html>" * 1000, "damaged or cut"), (b"\x1f\x8b" * 600, "is compressed")])
+def test_what_is_no_tar_gives_one_error(tmp_path: Path, data: bytes, why: str) -> None:
     (tmp_path / "x.tar").write_bytes(data)
-    assert [bool(row.error) for row in rows(tmp_path)] == ([True] if data.strip(b"\0") else [])
+    (row,) = rows(tmp_path)
+    assert why in str(row.error)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(10240)])
+def test_a_tar_without_samples_is_said_to_be_empty(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.tar").write_bytes(data)
+    with pytest.raises(UsageError, match=r"x\.tar is a tar without samples: it is empty"):
+        rows(tmp_path)
 
 
 def test_a_header_that_claims_gigabytes_is_not_believed(tmp_path: Path) -> None:
@@ -213,6 +204,68 @@ NAMES = st.sampled_from(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, max_size=12), size=st.integers(1, 4), cut=st.integers(0, 20_000))
 def test_any_chunk_size_gives_the_rows_of_one_reading(tmp_path: Path, names: list[str], size: int, cut: int) -> None:
-    write(tmp_path / "x.tar", [(name, b"{}") for name in names])
+    write(tmp_path / "x.tar", [("0.jpg", b"first"), *((name, b"{}") for name in names)])
     (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[: max(cut, 1)])
     assert rows(tmp_path, size=size) == rows(tmp_path, size=1000)
+
+
+def test_joined_tars_are_read_to_the_last(tmp_path: Path) -> None:
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        write(tmp_path / "a.tar", samples(6), form)
+        write(tmp_path / "b.tar", samples(6), form)
+        joined = (tmp_path / "a.tar").read_bytes() + (tmp_path / "b.tar").read_bytes()
+        (tmp_path / "x.tar").write_bytes(joined)
+        for size in (1, 4, 5, 99):
+            found = rows(tmp_path, size=size)
+            assert [(row.key, row.captions, row.error) for row in found] == [
+                (f"{i:04d}", [f"caption {i}"], None) for i in [*range(6), *range(6)]
+            ]
+            assert [fetch(row.uri, max_bytes=99) for row in found] == [b"picture %d" % i for i in [*range(6)] * 2]
+        estimate = open_source(SourceSection(webdataset="x.tar"), str(tmp_path), Store(str(tmp_path))).estimate()
+        assert str(estimate) == "12"
+
+
+@pytest.mark.parametrize("tail", [b"<html>" * 200, b"\0" * 5000 + b"x", b"\0" * 700 + b"\x1f\x8b\x08"])
+def test_what_follows_an_archive_and_is_no_tar_is_an_error(tmp_path: Path, tail: bytes) -> None:
+    write(tmp_path / "x.tar", samples(3))
+    with (tmp_path / "x.tar").open("ab") as file:
+        file.write(tail)
+    size = (tmp_path / "x.tar").stat().st_size
+    expected = rows(tmp_path, size=99)
+    assert [bool(row.error) for row in expected] == [False, False, False, True]
+    assert f"to {size} follow the end of the archive and are no tar" in str(expected[-1].error)
+    assert rows(tmp_path, size=1) == rows(tmp_path, size=3) == expected
+
+
+def test_a_cut_archive_that_another_follows_is_accounted_for(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar", samples(4))
+    data = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "x.tar").write_bytes(data[: 3 * 2048] + data)
+    assert [bool(row.error) for row in rows(tmp_path)] == [False] * 3 + [True] * 3 + [False]
+    (tmp_path / "x.tar").write_bytes(data[: 3 * 2048 + 100] + data)
+    found = rows(tmp_path)
+    assert [bool(row.error) for row in found] == [False] * 3 + [True] and "nothing after it" in str(found[-1].error)
+
+
+def test_a_folder_of_tars_is_read_in_order_and_what_is_compressed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "shards" / "b").mkdir(parents=True)
+    for name in ("b/00001.tar", "00000.tar", "_old.tar", ".part.tar"):
+        write(tmp_path / "shards" / name, [(f"{Path(name).stem}-{i}.jpg", b"x") for i in range(3)])
+    (tmp_path / "shards" / "00000_stats.json").write_text("{}")
+    for word in ("webdataset", "folder"):
+        source = open_source(SourceSection(**{word: "shards"}), str(tmp_path), Store(str(tmp_path)))
+        found = [row.key for chunk in source.chunks(2) for row in read_chunk(chunk)]
+        assert found == [f"{tar}-{i}" for tar in ("00000", "00001") for i in range(3)]
+        assert str(source.estimate()) == "6"
+    (tmp_path / "shards" / "a.tar.gz").write_bytes(b"\x1f\x8b")
+    found = rows(tmp_path, "shards")
+    assert [bool(row.error) for row in found] == [False] * 3 + [True] + [False] * 3
+    assert "a.tar.gz is compressed; unpack it first" in str(found[3].error)
+
+
+@pytest.mark.parametrize("count", [5, 9])
+def test_a_count_is_exact_or_called_an_estimate(tmp_path: Path, count: int) -> None:
+    for i in range(count):
+        write(tmp_path / f"{i}.tar", samples(i + 1))
+    estimate = open_source(SourceSection(webdataset="*.tar"), str(tmp_path), Store(str(tmp_path))).estimate()
+    assert str(estimate) == ("15" if count == 5 else "about 40")

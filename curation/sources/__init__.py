@@ -9,7 +9,6 @@ from importlib import import_module
 from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources.base import Chunk, Source
-from curation.stores.location import resolve
 from curation.stores.storage import Store
 
 _READERS = {
@@ -32,14 +31,10 @@ def open_source(section: SourceSection, base: str, work: Store) -> Source:
         from curation.sources.table import open_table
 
         return open_table(section, base, section.table)
-    if section.folder:
-        from curation.sources.folder import Folder
+    if section.folder or section.webdataset:
+        from curation.sources.directory import open_media
 
-        return Folder(resolve(base, section.folder), section.caption, section.key, section.clips)
-    if section.webdataset:
-        from curation.sources.webdataset import WebDataset
-
-        return WebDataset(resolve(base, section.webdataset), section.caption, section.key, section.clips)
+        return open_media(section, base)
     from curation.sources.urls import open_urls
 
     return open_urls(section, base, work)

@@ -14,8 +14,8 @@ from typing import Any
 
 from curation.errors import Malformed
 from curation.sources.cells import RowError
+from curation.sources.kinds import IMAGES, VIDEOS
 from curation.sources.lines import MAX_LINE, Line, open_text, read_lines
-from curation.sources.samples import IMAGES, VIDEOS
 from curation.stores.location import name, scheme_of
 
 MAX_RECORD_LINES = 200

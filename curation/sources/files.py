@@ -1,12 +1,15 @@
 """`*` patterns and `{000..099}` ranges: which files a source consists of."""
 
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from curation.errors import CurationError
+from curation.sources.cells import clean
 from curation.stores.location import explain, locate, resolve, scheme_of, split_options
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -28,6 +31,43 @@ def expand(pattern: str) -> Iterator[str]:
         yield from _glob(pattern)
     else:
         yield pattern
+
+
+def is_folder(location: str) -> bool:
+    """Whether a location that is no pattern is a folder."""
+    return "*" not in location and "{" not in location and file_info(location).type == pafs.FileType.Directory
+
+
+def files_below(folder: str) -> list[str]:
+    """Paths of the files below a folder, as seen from it, sorted.
+
+    None has a part that is hidden or begins with `_`, as writers name what is not data.
+    """
+    filesystem, top = locate(folder)
+    try:
+        local = isinstance(filesystem, pafs.LocalFileSystem)
+        names = _names_on_disk(top) if local else _names_in_store(filesystem, top)
+        return sorted(path for path in names if not any(part[:1] in ("_", ".") for part in path.split("/")))
+    except OSError as error:
+        raise explain(error, folder, "listed") from error
+
+
+def _names_on_disk(top: str) -> Iterator[str]:
+    """Names that are not UTF-8, at which pyarrow's listing fails, with U+FFFD for what is not."""
+    for folder, _, names in os.walk(top, onerror=_raise):
+        for path in (Path(folder) / name for name in names):
+            if path.is_file():
+                yield clean(str(path.relative_to(top)))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _names_in_store(filesystem: pafs.FileSystem, top: str) -> Iterator[str]:
+    for info in filesystem.get_file_info(pafs.FileSelector(top, recursive=True)):
+        if info.type == pafs.FileType.File:
+            yield info.path[len(top) :].strip("/")
 
 
 def file_info(location: str) -> pafs.FileInfo:

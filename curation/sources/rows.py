@@ -11,12 +11,12 @@ from curation.record import SourceRow
 from curation.sources.access import Forbidden, permitted
 from curation.sources.cells import RowError, Unread, captions_of, clean, clips_of, is_missing
 from curation.sources.fetch import file_uri
+from curation.sources.kinds import VIDEOS, extension_of
 from curation.stores.location import name, trimmed_url
 
 MAX_KEY = 1000
 MAX_VALUE = 8_000
 MAX_EXTRA = 64_000
-_VIDEO = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".ogv", ".ts", ".mpg", ".mpeg", ".wmv", ".flv")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def broken(key: str, why: str, uri: str = "") -> SourceRow:
 
 def media_kind(path: str) -> str:
     """`video` or `image`, by the extension."""
-    return "video" if name(path).lower().endswith(_VIDEO) else "image"
+    return "video" if extension_of(name(path)) in VIDEOS else "image"
 
 
 def table_row(values: Mapping[str, Any], columns: Columns) -> SourceRow:

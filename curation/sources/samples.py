@@ -1,35 +1,20 @@
-"""A sample's members as a record: the picture, the captions, and everything else that lies beside it."""
+"""A sample's members as a record: the picture, the captions, and everything else that lies beside it.
+
+Captions come from `txt`, `text` and `caption` members or sidecars in this order, then from the fields `caption` and
+`captions` of `json`; where several of a kind match one picture, the closer name comes first. Each counts once.
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from curation.record import GivenClip, SourceRow
 from curation.sources.cells import RowError, captions_of, clean, clips_of
+from curation.sources.kinds import TEXTS, VIDEOS
 from curation.sources.rows import bounded, broken, row_key
 from curation.sources.tar import Archive, Member, Sample
 
-# fmt: off
-IMAGES = frozenset(
-    (
-        "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff",
-        "avif", "avifs", "heic", "heif", "jxl", "jp2", "j2k", "jpx", "ppm", "pgm", "pbm", "pnm",
-        "ico", "icns", "cur", "tga", "pcx", "sgi", "ras", "xbm", "xpm", "qoi", "dds", "psd", "xcf", "eps", "svg",
-        "exr", "hdr", "mpo", "jps", "fli", "flc", "jxr", "dng", "cr2", "nef", "arw", "raw",
-    )
-)
-VIDEOS = frozenset(
-    (
-        "mp4", "webm", "mkv", "mov", "avi", "m4v", "ogv", "ts", "mpg", "mpeg", "wmv", "flv",
-    )
-)
-TEXTS = frozenset(
-    (
-        "txt", "text", "caption", "json", "cls", "cls2", "index", "inx", "id", "csv", "tsv", "html",
-        "xml", "yaml", "yml", "md", "url",
-    )
-)
-# fmt: on
 CAPTION_MEMBERS = ("txt", "text", "caption")
 CAPTION_FIELDS = ("caption", "captions")
 MAX_TEXT = 8 << 20
@@ -45,63 +30,64 @@ class Fields:
 
 
 def sample_row(archive: Archive, sample: Sample, fields: Fields) -> SourceRow:
-    """The record; a row with an error where the sample has none, or two, or members elsewhere."""
+    """The record; a row with an error where the sample is none."""
     try:
-        if sample.error:
-            raise RowError(sample.error)
         if sample.again:
-            raise RowError(f"members of {sample.key!r} are not adjacent: the key came before in this archive")
-        media = media_member([member.extension for member in sample.members])
-        if media is None:
-            raise RowError(f"no picture or video among {', '.join(m.name for m in sample.members)[:300]}")
-        picture = sample.members[media]
-        texts = {m.extension: _text(archive, m) for m in sample.members if _is_text(m) and m is not picture}
-        meta = json_object(texts.pop("json", "{}"))
-        others = [m for m in sample.members if not _is_text(m) and m is not picture]
-        places = {m.extension: {"offset": m.offset, "size": m.size} for m in others}
-        captions, clips, used = words_in(texts, meta, fields)
-        rest = {**meta, **texts, **places}
+            raise RowError(f"members of {sample.stem[:300]!r} are not adjacent: the name came before in this archive")
+        if sample.error or sample.medium is None:
+            raise RowError(sample.error or "no picture or video")
+        picture = sample.medium
+        named = [(label or member.name.rpartition("/")[2], member) for label, member in sample.beside]
+        texts = [(label, _text(archive, member)) for label, member in named if _is_text(member)]
+        places = {label: {"offset": m.offset, "size": m.size} for label, m in reversed(named) if not _is_text(m)}
+        words = words_in(texts, fields)
         return SourceRow(
-            key=row_key(meta, fields.key, sample.key),
+            key=row_key(words.meta, fields.key, sample.key),
             uri=f"{archive.location}#offset={picture.offset}&size={picture.size}",
-            media="video" if picture.extension.rpartition(".")[2] in VIDEOS else "image",
-            captions=captions,
-            clips=clips,
-            extra=bounded({field: value for field, value in rest.items() if field not in used}),
+            media="video" if picture.extension in VIDEOS else "image",
+            captions=words.captions,
+            clips=words.clips,
+            extra=bounded({**words.rest, **places}),
         )
     except RowError as error:
         return broken(sample.key, f"{archive.location}, byte {sample.offset}: {error}")
 
 
-def media_member(extensions: list[str]) -> int | None:
-    """Which member is the record's media: one whose whole extension says so, else the last part of one's."""
-    media = IMAGES | VIDEOS
-    whole = [i for i, extension in enumerate(extensions) if extension in media]
-    return next(iter(whole + [i for i, e in enumerate(extensions) if e.rpartition(".")[2] in media]), None)
+@dataclass(frozen=True)
+class Words:
+    """What the texts beside a picture say: `meta` is the fields of its JSON, `rest` what is no caption and no clip."""
+
+    captions: list[str]
+    clips: tuple[GivenClip, ...] | None
+    meta: dict[str, Any]
+    rest: dict[str, Any]
 
 
-def words_in(
-    texts: dict[str, str], meta: dict[str, Any], fields: Fields
-) -> tuple[list[str], tuple[GivenClip, ...] | None, set[str]]:
-    """Captions, each once, the clips that a field names, and the names of the members and fields all these are from."""
+def words_in(texts: Sequence[tuple[str, str]], fields: Fields) -> Words:
+    """Captions, each once, and everything else in (label, text) pairs, of which the first of a label comes first."""
+    metas = [json_object(text) for label, text in texts if label == "json"]
+    plain = [(label, text) for label, text in texts if label != "json"]
+    meta = {field: value for one in reversed(metas) for field, value in one.items()}
     names = (fields.caption,) if fields.caption else (*CAPTION_MEMBERS, *CAPTION_FIELDS)
-    cells = {name: cell for name in names if (cell := texts.get(name, meta.get(name))) is not None}
-    used, clips = set(cells), None
+    cells: list[tuple[str, Any]] = []
+    for name in names:
+        cells += [(name, text.rstrip("\r\n")) for label, text in plain if label == name]
+        cells += [(name, one[name]) for one in metas if one.get(name) is not None]
+    used, clips = {name for name, _ in cells}, None
     if fields.clips:
-        lists = (name for name, cell in cells.items() if isinstance(cell, list))
-        field = next(lists, None)
-        clips = clips_of(meta.get(fields.clips), fields.clips, cells.get(field) if field else None, field)
+        first = next((i for i, (_, cell) in enumerate(cells) if isinstance(cell, list)), None)
+        field, cell = (None, None) if first is None else cells[first]
+        clips = clips_of(meta.get(fields.clips), fields.clips, cell, field)
         used.add(fields.clips)
-        if clips and any(clip.captions is not None for clip in clips):
-            del cells[str(field)]
-    found: list[str] = []
-    for name, cell in cells.items():
-        found += captions_of(cell.rstrip("\r\n") if isinstance(cell, str) else cell, name)
-    return list(dict.fromkeys(found)), clips, used
+        if first is not None and clips and any(clip.captions is not None for clip in clips):
+            del cells[first]
+    captions = [caption for name, cell in cells for caption in captions_of(cell, name)]
+    rest = {field: value for field, value in {**meta, **dict(reversed(plain))}.items() if field not in used}
+    return Words(list(dict.fromkeys(captions)), clips, meta, rest)
 
 
 def _is_text(member: Member) -> bool:
-    return member.extension.rpartition(".")[2] in TEXTS
+    return member.extension in TEXTS
 
 
 def _text(archive: Archive, member: Member) -> str:

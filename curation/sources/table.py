@@ -8,7 +8,6 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
-import pyarrow.fs as pafs
 import xxhash
 
 from curation.errors import CurationError, Malformed, UsageError
@@ -18,12 +17,12 @@ from curation.sources.base import VIDEO_BYTES, Chunk, Count
 from curation.sources.cells import RowError
 from curation.sources.csvtext import SAMPLE_BYTES, SAMPLE_ROWS, Layout, read_layout
 from curation.sources.fetch import place_of
-from curation.sources.files import expand, file_info
+from curation.sources.files import expand, file_info, files_below, is_folder
 from curation.sources.lines import open_text, read_lines
 from curation.sources.parquet import number_of_rows, parquet_chunks, parquet_names, read_parquet
 from curation.sources.rows import Columns, broken
 from curation.sources.text import json_cells, read_text, text_chunks
-from curation.stores.location import WEB, explain, locate, name, resolve, scheme_of
+from curation.stores.location import WEB, name, resolve, scheme_of
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 SAMPLE_FILES = 8
@@ -125,19 +124,12 @@ def table_files(pattern: str) -> Iterator[str]:
     Of a folder: every file below it with a table's extension, but none with a part of its path that is hidden or
     begins with `_`, as writers name what is not data. Raises UsageError where it has none, or for another extension.
     """
-    place = None if "*" in pattern or "{" in pattern else file_info(pattern)
-    if place is None or place.type != pafs.FileType.Directory:
+    if not is_folder(pattern):
         for table in expand(pattern):
             format_of(name(table))
             yield table
         return
-    filesystem, top = locate(pattern)
-    try:
-        infos = filesystem.get_file_info(pafs.FileSelector(top, recursive=True))
-    except OSError as error:
-        raise explain(error, pattern, "listed") from error
-    names = (info.path[len(top) :].strip("/") for info in infos if info.type == pafs.FileType.File)
-    shown = sorted(path for path in names if not any(part[:1] in ("_", ".") for part in path.split("/")))
+    shown = files_below(pattern)
     tables = [path for path in shown if path.lower().endswith(tuple(FORMATS))]
     if not tables:
         what = f"it has {', '.join(shown[:5])}" if shown else "it is empty"
