@@ -22,6 +22,7 @@ SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 STEPS = 9
 SAME = 1
 """Levels of 255 by which a profile may differ from sRGB, at each of 9 x 9 x 9 colours, to be taken for it."""
+DAMAGED_PROFILE = "ignored: a damaged profile"
 SRGB = "sRGB"
 
 
@@ -40,7 +41,7 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
     try:
         name, space = described(raw)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, SyntaxError):
-        return image, "ignored: a damaged profile"
+        return image, DAMAGED_PROFILE
     colours = _colours(image)
     if SPACES.get(space) != colours.mode:
         return image, f"ignored: {name}, a profile of {space.strip() or 'nothing'} in a picture of {image.mode}"

@@ -26,8 +26,9 @@ from PIL import (  # each plugin registers its format; Image.init() would regist
     WebPImagePlugin,
 )
 
-from curation.media.colour import to_srgb
+from curation.media.colour import DAMAGED_PROFILE, to_srgb
 from curation.media.frames import count_frames
+from curation.media.mend import Damaged, ends_in_zeros, mend
 
 PLUGINS = (
     AvifImagePlugin,
@@ -43,7 +44,7 @@ PLUGINS = (
     WebPImagePlugin,
 )
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
-DECODE_VERSION = 2
+DECODE_VERSION = 3
 """Raised when a file gives other pixels than before: what was made of pixels is then made anew."""
 MAX_SIDE = 65_500
 BOMB = "a decompression bomb, or raise engine.max_pixels"
@@ -70,12 +71,15 @@ def decode_image(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, A
         raise Refused("the file is empty")
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        image, info = _decode(data, max_pixels)
+        image, info = _decode_mended(data, max_pixels)
         check_size(image.size, max_pixels)
         size = {"width": image.width, "height": image.height}
-        return image, info | size | {"pixel_sha256": pixel_sha256(image)}
+        file = {"file_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return image, info | size | file | {"pixel_sha256": pixel_sha256(image)}
     except Refused:
         raise
+    except Damaged as error:
+        raise Refused(str(error)) from error
     except Image.DecompressionBombError as error:
         raise Refused(f"it has more than {max_pixels:,} pixels: {BOMB}") from error
     except Image.UnidentifiedImageError as error:
@@ -85,6 +89,23 @@ def decode_image(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, A
     except Exception as error:  # decoders raise anything: struct.error, SyntaxError, KeyError ...
         words = " ".join(str(error).split())[:200]
         raise Refused(f"cannot be decoded: {type(error).__name__}: {words}") from error
+
+
+def _decode_mended(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:
+    """Once more without its harmless damage, where a file cannot be decoded as it is, or only seems to be whole."""
+    try:
+        found = _decode(data, max_pixels)
+        if not ends_in_zeros(data):
+            return found
+        mended = mend(data)
+    except (OSError, SyntaxError):
+        mended = mend(data)
+        if mended is None:
+            raise
+    if mended is None:
+        return found
+    image, info = _decode(mended.data, max_pixels)
+    return image, info | ({"colour_profile": DAMAGED_PROFILE} if mended.profile_lost else {})
 
 
 def _decode(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:
@@ -97,8 +118,6 @@ def _decode(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:
             "original_width": stored_size[0],
             "original_height": stored_size[1],
             "frames": count_frames(opened, data),
-            "file_bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
         }
         opened.load()
         orientation = _orientation(opened)
