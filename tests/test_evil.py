@@ -36,7 +36,7 @@ def outcomes(shared_corpus: Path) -> dict[str, Outcome]:
 def test_every_file_has_an_outcome(outcomes: dict[str, Outcome]) -> None:
     refused = {name: said for name, said in outcomes.items() if isinstance(said, str)}
     assert len(outcomes) == 239
-    assert len(outcomes) - len(refused) == 209
+    assert len(outcomes) - len(refused) == 210
     assert all(10 < len(said) < 400 for said in refused.values())
     assert not [said for said in refused.values() if said.startswith("the decoder")]  # none crashed or hung
 
@@ -46,6 +46,7 @@ def test_what_pillow_opens_is_opened_and_what_it_does_not_is_refused(
 ) -> None:
     for row in rows(shared_corpus):
         known = not row["pillow13"].startswith("ERR") and row["pillow13"].split()[0] not in OFF_THE_LIST
+        known |= row["file"].endswith("pil_truncated_jpeg.jpg")  # lacks no more than half of its end marker
         bomb = row["file"].endswith("decompression_bomb_extents.gif")
         assert isinstance(outcomes[row["file"]], str) == (not known and not bomb), row["file"]
 

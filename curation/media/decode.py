@@ -79,7 +79,7 @@ def decode_image(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, A
     except Refused:
         raise
     except Damaged as error:
-        raise Refused(str(error)) from error
+        raise Refused(f"cannot be decoded: {error}") from error
     except Image.DecompressionBombError as error:
         raise Refused(f"it has more than {max_pixels:,} pixels: {BOMB}") from error
     except Image.UnidentifiedImageError as error:
