@@ -7,7 +7,6 @@ those of pictures or their texts to the outside, are rows with an error.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -71,12 +70,16 @@ class Folder:
 
     def estimate(self) -> Count | None:
         """Exact; None where counting would be a walk through very many files."""
-        found = sum(1 for _ in islice(walk(self.root), MOST_COUNTED + 1))
-        return Count(found, exact=True) if found <= MOST_COUNTED else None
+        found = 0
+        for _, listing in _listings(self.root):
+            found += _records_of(listing)
+            if found > MOST_COUNTED:
+                return None
+        return Count(found, exact=True)
 
     def is_empty(self) -> bool:
         """Whether there is no picture or video below it, not even one that is refused."""
-        return next(walk(self.root), None) is None
+        return not any(_records_of(listing) for _, listing in _listings(self.root))
 
     def _sized(self, found: Found) -> Found:
         return found if found.error else replace(found, size=file_info(resolve(self.root, found.path)).size)
@@ -128,12 +131,22 @@ def _beside(path: str, name: str) -> str:
 
 def walk(root: str) -> Iterator[Found]:
     """Pictures and videos in order: a folder's own files by name, then its folders by name, one at a time."""
+    for folder, listing in _listings(root):
+        yield from _records(folder, listing)
+
+
+def _listings(root: str) -> Iterator[tuple[str, Listing]]:
     waiting = [""]
     while waiting:
         folder = waiting.pop()
         listing = list_folder(root, folder)
-        yield from _records(folder, listing)
+        yield folder, listing
         waiting += [f"{folder}{name}/" for name in sorted(listing.folders, reverse=True)]
+
+
+def _records_of(listing: Listing) -> int:
+    """How many records a listing gives."""
+    return len(listing.closed) + sum(extension_of(name) in MEDIA for name in (*listing.files, *listing.refused))
 
 
 def _records(folder: str, listing: Listing) -> Iterator[Found]:

@@ -1,5 +1,6 @@
 """What lies in one folder: its files, the folders in it, and what is refused, on a disk or in an object store."""
 
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -37,23 +38,34 @@ def list_folder(root: str, folder: str) -> Listing:
 def _on_disk(root: Path, folder: str) -> Listing:
     listing = Listing()
     try:
-        for entry in (root / folder).iterdir():
-            if entry.name.startswith("."):
-                continue
-            link, inner = entry.is_symlink(), entry.is_dir()
-            if clean(entry.name) != entry.name:
-                (listing.closed if inner else listing.refused)[entry.name] = "its name is not UTF-8"
-            elif inner and link:
-                listing.closed[entry.name] = "it is a symbolic link to a folder; links to folders are not followed"
-            elif inner:
-                listing.folders.append(entry.name)
-            elif link and (why := _refusal(entry, root)):
-                listing.refused[entry.name] = why
-            else:
-                listing.files.append(entry.name)
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    _sort(listing, entry, root)
     except OSError as error:
         raise explain(error, str(root / folder), "listed") from error
     return listing
+
+
+def _sort(listing: Listing, entry: os.DirEntry[str], root: Path) -> None:
+    link, inner = entry.is_symlink(), _is_folder(entry)
+    if clean(entry.name) != entry.name:
+        (listing.closed if inner else listing.refused)[entry.name] = "its name is not UTF-8"
+    elif inner and link:
+        listing.closed[entry.name] = "it is a symbolic link to a folder; links to folders are not followed"
+    elif inner:
+        listing.folders.append(entry.name)
+    elif link and (why := _refusal(Path(entry.path), root)):
+        listing.refused[entry.name] = why
+    else:
+        listing.files.append(entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _refusal(link: Path, root: Path) -> str | None:

@@ -30,6 +30,8 @@ class Paired:
 
 def fold(name: str) -> str:
     """A name without regard to case and Unicode form."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
