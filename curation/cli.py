@@ -99,6 +99,7 @@ RescaleOption = Annotated[float, typer.Option("--rescale", help="of guidance, 0 
 SamplerOption = Annotated[
     str | None, typer.Option("--sampler", help="ddpm, ddim, euler, dpm++; default euler for flow, dpm++ for ddpm")
 ]
+ShiftOption = Annotated[float, typer.Option("--shift", min=0.01, help="of a flow's timesteps towards noise; 1: even")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0)]
 EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="averaged weights, or the last ones")]
 BucketOption = Annotated[
@@ -118,6 +119,7 @@ def sample(
     out: Annotated[str, typer.Option("--out", metavar="FILE", help=".png, or .mp4 of clips")] = "sample.png",
     sampler: SamplerOption = None,
     rescale: RescaleOption = 0.0,
+    shift: ShiftOption = 1.0,
     bucket: BucketOption = None,
     ema: EmaOption = True,
     fps: Annotated[float, typer.Option("--fps", help="of an mp4")] = 24.0,
@@ -126,7 +128,7 @@ def sample(
     """Paint a prompt with a trained model."""
     from curation.trainer.sample import Request, Settings, paint
 
-    settings = Settings(steps, sampler, guidance, rescale, negative=negative, bucket=bucket)  # type: ignore[arg-type]
+    settings = Settings(steps, sampler, guidance, rescale, shift, negative, bucket)  # type: ignore[arg-type]
     typer.echo(paint(Request(prompt, n, seed, model, ema, out, fps, limit), settings))
 
 
@@ -148,6 +150,7 @@ def evaluate(
     guidance: GuidanceOption = 1.0,
     sampler: SamplerOption = None,
     rescale: RescaleOption = 0.0,
+    shift: ShiftOption = 1.0,
     bucket: BucketOption = None,
     seed: SeedOption = 0,
     ema: EmaOption = True,
@@ -159,7 +162,7 @@ def evaluate(
     from curation.trainer import evaluate as evaluation
     from curation.trainer.sample import Settings
 
-    settings = Settings(steps, sampler, guidance, rescale, bucket=bucket)  # type: ignore[arg-type]
+    settings = Settings(steps, sampler, guidance, rescale, shift, bucket=bucket)  # type: ignore[arg-type]
     asked = evaluation.Evaluation(model, reference, prompts, n, seed, ema, features, score)
     report = evaluation.evaluate(asked, settings)
     typer.echo(evaluation.table(report))

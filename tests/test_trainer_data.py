@@ -124,11 +124,11 @@ def test_a_shard_without_samples_is_told() -> None:
         buckets_of(entries, [(4, 1, 4, 6)] * 2, 8)
 
 
-def test_mirroring_is_refused_where_latents_do_not_allow_it(shards: Shards) -> None:
-    with pytest.raises(
-        UsageError, match="flip: mirrored latents of the VAE test are not latents of a mirrored picture"
-    ):
-        Batches(shards, config(flip=True))
+def test_a_misspelt_caption_source_is_refused(shards: Shards) -> None:
+    (known,) = {source for sample in shards for source in sample.meta["caption_sources"]}
+    with pytest.raises(UsageError, match=f"source '{known}x'; did you mean '{known}'.; there are: {known}"):
+        Batches(shards, config(captions={f"{known}x": 1.0}))
+    Batches(shards, config(captions={known: 1.0, "absent": 0.0}))
 
 
 def test_caption_dropout_gives_the_stored_null_embedding(shards: Shards) -> None:

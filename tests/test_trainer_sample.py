@@ -116,8 +116,8 @@ def test_guidance_of_one_is_the_conditional_model_in_one_pass(
     with torch.inference_mode():
         for t, to in ((1.0, 1 - 1 / 3), (1 - 1 / 3, 1 - 2 / 3), (1 - 2 / 3, 0.0)):
             v = forward(x, torch.tensor([t]), text[None], torch.ones(1, len(text), dtype=torch.bool))
-            data, noise = painter.objective.split(x, v, torch.tensor([t]))
-            x = x + (to - t) * (noise - data)
+            data, _ = painter.objective.split(x, v, torch.tensor([t]))
+            x = x + (to - t) * (x - data) / t if to else data
     vae = painter.state["vae"]
     mean, std = (torch.tensor(vae[key]).reshape(-1, 1, 1, 1) for key in ("latents_mean", "latents_std"))
     assert torch.equal(got, x * std + mean)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Checkpoint:
     def tensors(self, part: str) -> Tensors:
         """`model`, `ema` or `optimizer`. Raises CurationError where the file is missing or altered."""
         file = f"{part}.safetensors"
+        if not self.store.exists(file):
+            raise CurationError(f"{self.store.uri(file)} is missing: delete the checkpoint's folder, and train again")
         data = self.store.read(file)
         if hashlib.sha256(data).hexdigest() != self.state["files"].get(file):
             raise CurationError(f"{self.store.uri(file)} is cut short or altered: delete its folder, and train again")
@@ -67,8 +70,10 @@ def write(out: Store, state: Mapping[str, Any], parts: Mapping[str, Tensors], ke
             store.put(path.name, path)
     full = {"format_version": FORMAT_VERSION, **state, "files": files}
     store.write(STATE, (json.dumps(full, indent=1, sort_keys=True) + "\n").encode())
-    for step in steps(out)[:-keep]:
-        remove(out, step)
+    kept = steps(out)[-keep:]
+    for name in folders(out):
+        if name not in {name_of(step) for step in kept}:
+            remove(out, name)
     return Checkpoint(store, full)
 
 
@@ -78,14 +83,22 @@ def steps(out: Store) -> list[int]:
     return sorted(int(match[1]) for entry in out.list(FOLDER) if (match := pattern.fullmatch(entry.name)))
 
 
-def remove(out: Store, step: int) -> None:
+def folders(out: Store) -> list[str]:
+    """Of all checkpoints, whole or begun."""
+    found = {m[1] for entry in out.list(FOLDER) if (m := re.match(rf"{FOLDER}/(step-[0-9]+)/", entry.name))}
+    if out.local and (out.local / FOLDER).is_dir():
+        found |= {path.name for path in (out.local / FOLDER).glob("step-*") if path.is_dir()}
+    return sorted(found)
+
+
+def remove(out: Store, name: str) -> None:
     """Take a checkpoint away, its state first: half of one is never taken for one."""
-    folder = f"{FOLDER}/{name_of(step)}"
+    folder = f"{FOLDER}/{name}"
     names = sorted((entry.name for entry in out.list(folder)), key=lambda name: not name.endswith(STATE))
     for name in names:
         out.delete(name)
-    if out.local and (out.local / folder).is_dir():
-        (out.local / folder).rmdir()
+    if out.local:
+        shutil.rmtree(out.local / folder, ignore_errors=True)  # with what a killed process left half written
 
 
 def latest(out: Store) -> Checkpoint | None:

@@ -48,7 +48,6 @@ class TrainConfig(BaseModel):
     )
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained with the empty caption")
     sample_posterior: bool = Field(True, description="draw latents from the posterior each time; or take its mean")
-    flip: bool = Field(False, description="mirror half of the samples; only for a VAE that commutes with it")
     shuffle_shards: int = Field(16, ge=1, description="samples are shuffled among this many shards of a bucket")
 
     lr: float = Field(1e-4, gt=0)
@@ -75,6 +74,12 @@ class TrainConfig(BaseModel):
     prompts: tuple[str, ...] = Field((), description="of the grids; default captions of the shards")
     guidance: float = Field(3.0, ge=0, description="of the grids")
     sampling_steps: int = Field(30, ge=1, description="of the grids")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_flip(cls, data: Any) -> Any:
+        """Earlier checkpoints say `flip: false`; mirrored latents are not latents of a mirrored picture."""
+        return {k: v for k, v in data.items() if (k, v) != ("flip", False)} if isinstance(data, Mapping) else data
 
     @field_validator("model")
     @classmethod
@@ -128,6 +133,10 @@ class TrainConfig(BaseModel):
         return self.lr * (1 - done) if self.decay == "linear" else self.lr
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must share with a run that continues it."""
-        keys = {"model", "patch_frames", "positions", "objective", "prediction", "schedule"}
-        return self.model_dump(mode="json", include=keys)
+        """What a checkpoint must share with a run that continues it; the same however it is written."""
+        named = self.model_dump(mode="json", include={"patch_frames", "positions", "objective"})
+        match = _MODEL.fullmatch(self.model)
+        model = f"DiT-{match['size']}/{self.patch[1]}" if match else self.model
+        usual = "eps" if self.objective == "ddpm" else "v"
+        schedule = self.schedule if self.objective == "ddpm" else None
+        return named | {"model": model, "prediction": self.prediction or usual, "schedule": schedule}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curation.errors import CurationError, UsageError
+from curation.load import suggest
 from curation.shards.dataset import drawn, padded, unit
 from curation.shards.reader import Shards
 from curation.shards.sample import Sample
@@ -20,6 +21,7 @@ from curation.trainer.schedule import Place, Schedule, buckets_of
 
 Batch = dict[str, Any]
 AHEAD = 2
+LOOKED_AT = 256
 """Steps that each loader thread reads ahead."""
 
 
@@ -31,7 +33,7 @@ class Batches:
         u      float32 [B], uniform in [0, 1) and spread evenly over the global batch, for timesteps
         size   of the global batch
 
-    A sample's caption, posterior draw, flip, noise and u depend on the seed, the step and its position in the
+    A sample's caption, posterior draw, noise and u depend on the seed, the step and its position in the
     global batch: not on the worker, their number, or how the batch is cut.
     """
 
@@ -40,11 +42,7 @@ class Batches:
         shapes = [shards.shape(i) for i in range(len(shards.entries))]
         buckets = buckets_of(shards.entries, shapes, config.batch, config.tokens, config.patch)
         self.schedule = Schedule(buckets, config.seed, config.shuffle_shards, config.images)
-        if config.flip and not shards.index["vae"].get("mirrors", False):
-            raise UsageError(
-                f"train.flip: mirrored latents of the VAE {shards.index['vae']['id']} are not latents of a mirrored "
-                f"picture; leave flip out"
-            )
+        check_captions(shards, config.captions)
         least = min(bucket.batch for bucket in buckets if bucket.batches)
         if least < world * config.accumulate:
             raise UsageError(
@@ -99,8 +97,6 @@ class Batches:
         if self.config.sample_posterior:
             torch.randn(noise.shape, generator=normal, out=scratch)
         unit(drawn(sample, scratch if self.config.sample_posterior else None), self.shards, out=latents)
-        if self.config.flip and rng.random() < 0.5:
-            latents.copy_(latents.flip(-1))
         return {
             "id": sample.id,
             "text": torch.from_numpy((self._null if chosen is None else sample.texts[chosen]).copy()),
@@ -141,6 +137,21 @@ class Batches:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def check_captions(shards: Shards, by_source: Mapping[str, float] | None) -> None:
+    """Raise UsageError for a caption source that none of the samples looked at has, spread over all shards."""
+    if by_source is None:
+        return
+    looked_at = np.unique(np.linspace(0, len(shards) - 1, min(LOOKED_AT, len(shards))).astype(int))
+    known = sorted({source for number in looked_at for source in shards[int(number)].meta["caption_sources"]})
+    for source, weight in by_source.items():
+        if weight > 0 and source not in known:
+            there = ", ".join(known) or "none"
+            raise UsageError(
+                f"train.captions: no caption of {len(looked_at):,} samples looked at has the source '{source}'"
+                f"{suggest(source, known)}; there are: {there}"
+            )
 
 
 def caption_weights(sample: Sample, by_source: Mapping[str, float] | None) -> NDArray[np.float64]:

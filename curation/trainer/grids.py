@@ -15,8 +15,9 @@ def write_grid(state: dict[str, Any], ema: Tensors, batches: Batches, out: Store
     """Commit samples/step-N.png: four of each prompt, the same seeds every time; of clips the first frames."""
     painter = Painter(state, ema)
     config = painter.config
-    prompts = config.prompts or first_captions(batches)
-    settings = Settings(steps=config.sampling_steps, guidance=config.guidance)
+    prompts = config.prompts or first_captions(batches) or ("",)  # shards without captions: of the empty one
+    guidance = config.guidance if any(prompts) else 1.0
+    settings = Settings(steps=config.sampling_steps, guidance=guidance)
     frames = painter.paint([prompt for prompt in prompts for _ in range(4)], config.seed, settings)
     out.write(f"samples/step-{state['step']:08d}.png", png(grid(frames, columns=4)[0]))
 

@@ -1,6 +1,7 @@
 """What a training says: metrics.jsonl, TensorBoard, and a calm line every few seconds."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ class TrainLog:
 
     def add(self, step: int, values: dict[str, Any]) -> None:
         """One line: the values after `step` updates."""
-        self._lines.append(json.dumps({"step": step, **values}))
+        self._lines.append(json.dumps({"step": step, **_finite(values)}, allow_nan=False))
         if self.out.local:
             with (self.out.local / METRICS).open("a") as file:
                 file.write(self._lines[-1] + "\n")
@@ -55,6 +56,15 @@ class TrainLog:
 
     def _save(self) -> None:
         self.out.write(METRICS, "".join(line + "\n" for line in self._lines).encode())
+
+
+def _finite(values: Any) -> Any:
+    """JSON knows no NaN and no infinity: null stands for them."""
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def sentence(line: dict[str, Any], steps: int) -> str:

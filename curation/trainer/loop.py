@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from curation.errors import Preempted
+from curation.errors import CurationError, Preempted
 from curation.progress import console
 from curation.stores.storage import Store
 from curation.trainer import checkpoint
@@ -47,10 +47,9 @@ class Trainer:
         self.parameters = dict(self.model.named_parameters())
         self.ema = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(
-            list(self.parameters.values()),
+            decay_groups(self.parameters, config.weight_decay),
             config.lr,
             config.betas,
-            weight_decay=config.weight_decay,
             **{"fused" if self.device.type == "cuda" else "foreach": True},
         )
         self.losses, self.step = LossByTime(), 0
@@ -68,10 +67,10 @@ class Trainer:
         seen = []
         for i, batch in enumerate(micro_batches):
             with self.spread.accumulating() if i < len(micro_batches) - 1 else nullcontext():
-                t, losses, weighted = self._losses(batch)
+                t, losses, counted = self._losses(batch)
                 # workers' gradients are averaged, so that a sum over this one's samples counts for all
-                (weighted.sum() * self.world / batch["size"]).backward()
-                seen.append(torch.stack([t, losses.detach()], dim=1))
+                (counted.sum() * self.world / batch["size"]).backward()
+                seen.append(torch.stack([t, losses.detach(), counted.detach()], dim=1))
         limit = self.config.clip if self.config.clip is not None else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit, foreach=True)
         self.optimizer.step()
@@ -84,7 +83,10 @@ class Trainer:
         return norm
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """(t, mean squared error, the same weighted) of each sample, [B]."""
+        """(t, the objective's loss, the same as it counts in the gradient) of each sample, [B].
+
+        They differ by the importance weight of loss-aware timesteps.
+        """
         u, weight = batch["u"], torch.ones(len(batch["u"]))
         if self.config.timesteps == "loss-aware":
             u, weight = self.losses.draw(u)
@@ -93,7 +95,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             predicted = self.spread.forward(self.objective.noised(x, noise, t), t, text, mask)
         error = (predicted.float() - self.objective.target(x, noise, t)).square().flatten(1).mean(1)
-        return t, error, error * self.objective.weight(t) * weight
+        loss = error * self.objective.weight(t)
+        return t, loss, loss * weight
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
@@ -107,10 +110,15 @@ class Trainer:
     def read_losses(self) -> None:
         """Take the losses of the steps since the last reading off the device."""
         for seen in self._unread:
-            t, losses = seen.cpu().unbind(1)
+            t, losses, counted = seen.cpu().unbind(1)
+            if not bool(counted.isfinite().all()):
+                raise CurationError(
+                    f"the loss is not finite at step {self.step:,}: the training has diverged. Checkpoints before it "
+                    "are kept; lower train.lr, say train.clip, or train.precision: fp32, and run again"
+                )
             self.losses.update(t, losses)
             total, count = self.since_log
-            self.since_log = (total + float(losses.double().sum()), count + len(losses))
+            self.since_log = (total + float(counted.double().sum()), count + len(counted))
         self._unread.clear()
 
     def parts(self) -> dict[str, Tensors]:
@@ -160,6 +168,16 @@ class Trainer:
         self.losses = LossByTime(mean, square, seen)
 
 
+def decay_groups(parameters: Mapping[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: weights of layers decay; biases, norms and positions, which no width makes large, do not."""
+    decaying = {name for name, p in parameters.items() if p.ndim >= 2 and name.rpartition(".")[2] == "weight"}
+    groups = [
+        {"params": [p for name, p in parameters.items() if name in decaying], "weight_decay": weight_decay},
+        {"params": [p for name, p in parameters.items() if name not in decaying], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 def run(trainer: Trainer, out: Store) -> None:
     """Train to config.steps. Raises Preempted after SIGTERM, when a checkpoint is written."""
     config, chief = trainer.config, trainer.rank == 0
@@ -196,7 +214,14 @@ def _agreed(trainer: Trainer, stop: bool) -> bool:
 
 
 def _save(trainer: Trainer, out: Store, log: TrainLog | None) -> None:
-    parts, state = trainer.parts(), trainer.state()
+    """Write a checkpoint. Raises CurationError where the weights or the losses since the last one are not finite."""
+    state, parts = trainer.state(), trainer.parts()
+    wrong = next((name for name, weight in parts["model"].items() if not bool(weight.isfinite().all())), None)
+    if wrong:
+        raise CurationError(
+            f"the weights of {wrong} are not finite at step {trainer.step:,}: the training has diverged. No checkpoint "
+            "was written and none removed; lower train.lr or say train.clip, and run again"
+        )
     if log:
         log.checkpoint()
         checkpoint.write(out, state, parts, trainer.config.keep)
@@ -262,7 +287,7 @@ class Meter:
             "loss": total / max(1, count),
             "gradient_norm": float(whole(norm)),
             "lr": trainer.config.learning_rate(trainer.step - 1),
-            "epoch": trainer.step / trainer.batches.schedule.epoch_steps,
+            "epoch": trainer.batches.schedule.epochs(trainer.step),
             "seconds_per_step": round(seconds / max(1, self.steps), 5),
             "samples_per_s": round(self.samples / seconds, 3),
             "mfu": round(self.flops / seconds / (self.peak * trainer.world), 5),

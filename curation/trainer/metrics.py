@@ -49,11 +49,12 @@ def _mmd(kernel_aa: NDArray[np.float64], kernel_bb: NDArray[np.float64], kernel_
 
 def kernel_distance(
     a: Features, b: Features, subsets: int = 100, size: int = 1000, seed: int = SEED
-) -> tuple[float, float]:
+) -> tuple[float, float | None]:
     """KID (Binkowski 2018, arXiv 1801.01401): mean and standard deviation over random subsets of `size`.
 
     Kernel (x y / D + 1)^3, subsets as torch-fidelity draws them. Where a set has fewer rows than `size`, subsets
-    are as large as that set.
+    are as large as that set. The deviation is None where each subset is both sets whole: all are the same, and their
+    spread of 0 says nothing of the estimate's.
     """
     a, b = _checked(a, b)
     size, dims, rng = min(size, len(a), len(b)), a.shape[1], np.random.RandomState(seed)
@@ -65,7 +66,8 @@ def kernel_distance(
     for _ in range(subsets):
         x, y = (features[rng.choice(len(features), size, replace=False)] for features in (a, b))
         values.append(_mmd(poly(x, x), poly(y, y), poly(x, y)))
-    return float(np.mean(values)), float(np.std(values))
+    whole = size == len(a) == len(b)
+    return float(np.mean(values)), None if whole else float(np.std(values))
 
 
 def cmmd(a: Features, b: Features, sigma: float = 10.0, scale: float = 1000.0) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 STEPS = 1000
 """Of the DDPM's chain; timestep k of it is t = k / 1000."""
 LEAST = 0.05
-"""t below which a predicted x is not divided by it any further."""
+"""t below which the error of a predicted x is not weighted any harder."""
 BINS = 20
 """Of the loss by timestep, as logged and as loss-aware sampling uses it."""
 
@@ -71,7 +71,7 @@ class RectifiedFlow:
     def split(self, noisy: Tensor, predicted: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _wide(t, noisy)
         if self.prediction == "x":
-            return predicted, (noisy - (1 - t) * predicted) / t.clamp(min=LEAST)
+            return predicted, (noisy - (1 - t) * predicted) / t.clamp(min=1e-4)
         return noisy - t * predicted, noisy + (1 - t) * predicted
 
 
@@ -140,7 +140,8 @@ class Ddpm:
 
 @dataclass
 class LossByTime:
-    """A running mean of the loss in each of 20 bins of t; loss-aware sampling draws from it.
+    """A running mean of the loss, weighted as the objective weighs it, in each of 20 bins of t; loss-aware sampling
+    draws from it.
 
     After Nichol 2021's loss second-moment resampler: p ~ sqrt(E[loss^2]), here with a floor of a tenth of uniform.
     """

@@ -183,6 +183,7 @@ class Request:
 def paint(request: Request, settings: Settings) -> Path:
     """`curate sample`: n pictures or clips of one prompt as a grid; nothing is written where a check refuses."""
     check_prompt(request.prompt)
+    check_prompt(settings.negative)
     if request.n < 1:
         raise UsageError(f"--n {request.n}: say 1 or more")
     painter = Painter.of(checkpoint.find(request.model or newest()), request.ema)

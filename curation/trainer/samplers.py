@@ -15,22 +15,31 @@ from curation.trainer.objectives import STEPS, Ddpm, Objective, RectifiedFlow
 Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Method = Literal["ddpm", "ddim", "euler", "dpm++"]
 METHODS = ("ddpm", "ddim", "euler", "dpm++")
+LEAST_HALF_LOG_SNR = -5.1
 Noise = Callable[[int], Tensor]
 """Step -> fresh noise in the shape of x, for methods that add some."""
 
 
 def timesteps(objective: Objective, steps: int, shift: float = 1.0) -> list[float]:
-    """Falling t, `steps` + 1 of them, the last 0.
+    """Falling t, `steps` + 1 of them or, where the chain is clipped, a few less; the last is 0.
 
     Flow: from 1, evenly, then shifted as in SD3: s t / (1 + (s - 1) t). DDPM: every (1000 / steps)th of the chain,
-    trailing (Lin 2023, arXiv 2305.08891), so that the first is the noisiest. Raises UsageError below one step.
+    trailing (Lin 2023, arXiv 2305.08891), so that the first is the noisiest; for noise prediction the noisiest at which
+    half the log-SNR is -5.1 or more. Beyond, on the cosine schedule, dividing by the signal (5e-5 at the end of the
+    chain) would turn the slightest error into garbage; diffusers clips there as well (`lambda_min_clipped`).
+    Raises UsageError below one step.
     """
     if not 1 <= steps <= STEPS:
         raise UsageError(f"--steps {steps}: say 1 to {STEPS}")
     if isinstance(objective, RectifiedFlow):
         even = [1 - i / steps for i in range(steps + 1)]
         return [shift * t / (1 + (shift - 1) * t) for t in even]
-    return [(round(STEPS - i * STEPS / steps) - 1) / STEPS for i in range(steps)] + [0.0]
+    chain = STEPS
+    if isinstance(objective, Ddpm) and objective.prediction == "eps":
+        bar = objective.alpha_bar(torch.arange(STEPS, dtype=torch.float64) / STEPS)
+        chain = int((0.5 * torch.log(bar / (1 - bar)) >= LEAST_HALF_LOG_SNR).sum())
+    left = (round(chain - i * STEPS / steps) for i in range(steps))
+    return [*((k - 1) / STEPS for k in left if k > 0), 0.0]
 
 
 def _levels(objective: Objective, t: float, last: bool) -> tuple[float, float]:
@@ -66,10 +75,11 @@ def sample(
     times = timesteps(objective, steps, shift)
     before: tuple[Tensor, float] | None = None
     for i, t in enumerate(times[:-1]):
-        (signal, sigma), (to_signal, to_sigma) = (_levels(objective, times[k], k == steps) for k in (i, i + 1))
+        last = len(times) - 1
+        (signal, sigma), (to_signal, to_sigma) = (_levels(objective, times[k], k == last) for k in (i, i + 1))
         data, eps = denoise(x, torch.full((len(x),), t, device=x.device))
         if method == "euler" and isinstance(objective, RectifiedFlow):
-            x = x + (times[i + 1] - t) * (eps - data)
+            x = data if i + 1 == last else x + (times[i + 1] - t) * (x - data) / t
         elif method == "euler":
             x = to_signal * (x / signal + (to_sigma / to_signal - sigma / signal) * eps)
         elif method == "dpm++":
@@ -83,10 +93,13 @@ def sample(
 
 
 def _ancestral(signal: float, sigma: float, to_signal: float, to_sigma: float) -> float:
-    """DDIM's sigma at eta = 1 (its equation 16): the posterior's standard deviation."""
+    """The posterior's standard deviation, for any signal and sigma.
+
+    Where signal^2 + sigma^2 = 1 it is DDIM's sigma at eta = 1 (its equation 16); a flow's are no such pair.
+    """
     if not to_sigma:
         return 0.0
-    return to_sigma / sigma * max(0.0, 1 - (signal / to_signal) ** 2) ** 0.5
+    return to_sigma / sigma * max(0.0, sigma**2 - (signal / to_signal * to_sigma) ** 2) ** 0.5
 
 
 def _dpm(

@@ -120,6 +120,21 @@ class Schedule:
         """Steps in which each sample that is used comes once."""
         return sum(bucket.batches for stream in self._streams for bucket in stream)
 
+    def epochs(self, step: int) -> float:
+        """How often each sample has come on average before a step, of those that are used."""
+        if self.images is None:
+            return step / self.epoch_steps
+        pictures = int(step * self.images + 1e-9)
+        drawn = total = 0.0
+        for stream, share, taken in zip(
+            self._streams, (1 - self.images, self.images), (step - pictures, pictures), strict=True
+        ):
+            if share:
+                samples = sum(bucket.batches * bucket.batch for bucket in stream)
+                drawn += taken / sum(bucket.batches for bucket in stream) * samples
+                total += samples
+        return drawn / total
+
     def lost(self) -> Iterator[tuple[Bucket, int]]:
         """Buckets too small for one batch, and the samples that this costs."""
         return ((bucket, bucket.samples) for bucket in self.buckets if not bucket.batches)

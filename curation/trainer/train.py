@@ -14,6 +14,7 @@ from curation.progress import console
 from curation.shards.index import NAME as INDEX
 from curation.shards.reader import Shards
 from curation.stores.location import parent
+from curation.stores.lock import RunLock
 from curation.stores.storage import Store
 from curation.trainer import checkpoint
 from curation.trainer.config import TrainConfig
@@ -40,13 +41,14 @@ def train(source: str, out: str | None, overrides: Sequence[str], address: str |
     config, shards = TrainConfig.model_validate(job.config), Shards(job.shards)
     for line in head(config, shards, Store(job.out)):
         console().print(line, highlight=False, soft_wrap=True)
-    if config.workers == 1:
-        work(asdict(job))
-    else:
-        from curation.engine.ray_training import train_workers
+    with RunLock(Store(job.out)):  # two trainings into one directory would write each other's checkpoints
+        if config.workers == 1:
+            work(asdict(job))
+        else:
+            from curation.engine.ray_training import train_workers
 
-        with following(Store(job.out), config.steps, console()):
-            train_workers(work, asdict(job), config.workers, config.device != "cpu", address)
+            with following(Store(job.out), config.steps, console()):
+                train_workers(work, asdict(job), config.workers, config.device != "cpu", address)
     console().print(f"\ncheckpoint {Store(job.out).uri(checkpoint.FOLDER)}", soft_wrap=True)
     return job.out
 
@@ -151,10 +153,17 @@ def work(job: dict[str, Any]) -> None:
 def refuse_other(saved: checkpoint.Checkpoint, config: TrainConfig, index: dict[str, Any]) -> None:
     """Raises CurationError where a checkpoint is of another model, objective, VAE or text encoder."""
     before = saved.state["config"]
+    try:
+        theirs = TrainConfig.model_validate(before).identity()
+    except ValidationError as error:
+        raise CurationError(
+            f"{saved.store.root} was written with settings that this version does not know "
+            f"({error.errors()[0]['msg']}): give another --out"
+        ) from error
     for key, value in config.identity().items():
-        if before.get(key) != value:
+        if theirs[key] != value:
             raise CurationError(
-                f"{saved.store.root} is of a training with {key} = {before.get(key)}, this one has {value}: "
+                f"{saved.store.root} is of a training with {key} = {theirs[key]}, this one has {value}: "
                 f"give another --out, or train.init to start from those weights"
             )
     for role in ("vae", "text"):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curation.trainer.model import Attention, timestep_embedding
+from curation.trainer.model import Attention, sincos_positions, timestep_embedding
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class UNet(nn.Module):
         self.middle = nn.ModuleList([Residual(wide, wide, wide), Residual(wide, wide, wide)])
         self.norm = nn.LayerNorm(wide)
         self.to_all, self.to_text = Attention(wide, config.heads), Attention(wide, config.heads)
+        for attention in (self.to_all, self.to_text):  # starts as the identity, over frames and text
+            nn.init.zeros_(attention.out.weight)
+            nn.init.zeros_(attention.out.bias)
         self.up = nn.ModuleList([Residual(wide + width, width, wide), Residual(2 * width, width, wide)])
         self.head = nn.Conv3d(width, config.channels, (1, 3, 3), padding=(0, 1, 1))
         nn.init.zeros_(self.head.weight)
@@ -72,6 +75,9 @@ class UNet(nn.Module):
 
     def _attend(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2)
-        tokens = tokens + self.to_all(self.norm(tokens))
+        frames, height, width = x.shape[2:]
+        # without places, frames could come in any order
+        places = sincos_positions((frames, height, width), x.shape[1], x.device).to(x.dtype)
+        tokens = tokens + self.to_all(self.norm(tokens) + places)
         tokens = tokens + self.to_text(self.norm(tokens), words, mask)
         return tokens.transpose(1, 2).reshape(x.shape)
