@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 
 from curation.errors import CurationError
 from curation.sources.cells import clean
-from curation.stores.location import explain, locate, resolve, scheme_of, split_options
+from curation.stores.location import WEB, explain, locate, resolve, scheme_of, split_options
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -34,8 +34,10 @@ def expand(pattern: str) -> Iterator[str]:
 
 
 def is_folder(location: str) -> bool:
-    """Whether a location that is no pattern is a folder."""
-    return "*" not in location and "{" not in location and file_info(location).type == pafs.FileType.Directory
+    """Whether a location is a folder: patterns and http(s) addresses are none."""
+    if "*" in location or "{" in location or scheme_of(location) in WEB:
+        return False
+    return bool(file_info(location).type == pafs.FileType.Directory)
 
 
 def files_below(folder: str) -> list[str]:

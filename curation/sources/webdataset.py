@@ -85,7 +85,8 @@ def tar_files(pattern: str) -> Iterator[str]:
         yield from (resolve(pattern, path) for path in tars)
         return
     if not name(pattern).lower().endswith(".tar"):
-        raise UsageError(f"source: webdataset: {pattern} is not a .tar{UNPACK if is_compressed(pattern) else ''}")
+        hint = UNPACK if is_compressed(pattern) else " and no folder of them"
+        raise UsageError(f"source: webdataset: {pattern} is not a .tar{hint}")
     yield from expand(pattern)
 
 
