@@ -46,6 +46,7 @@ def test_probe_says_what_the_decoder_saw() -> None:
         "format": "JPEG",
         "mode": "L",
         "orientation": 6,
+        "colour_profile": None,
         "frames": 1,
     }
     assert len(str(row["sha256"])) == len(str(row["pixel_sha256"])) == 64

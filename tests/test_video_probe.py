@@ -46,6 +46,7 @@ def test_every_column_of_a_clip(tmp_path: Path, times_ms: list[int] | None, audi
         "format": "mov,mp4,m4a,3gp,3g2,mj2",
         "mode": None,
         "orientation": 1,
+        "colour_profile": None,
         "frames": 30,
         "file_bytes": len(data),
         "sha256": f"{hashlib.sha256(data).hexdigest()}:10-40",
