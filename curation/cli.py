@@ -1,13 +1,17 @@
 """The commands: thin, each calls one function and prints what it returns."""
 
 import json
+import os
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from curation.errors import CurationError
+from curation.terminal import visible
 
+INTERRUPTED = 130
 app = typer.Typer(
     help="From raw images, videos and captions to training-ready latent shards, every record accounted for.",
     no_args_is_help=True,
@@ -185,16 +189,28 @@ def schema() -> None:
     typer.echo(json.dumps(manifest_schema(), indent=2))
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C; no KeyboardInterrupt, which typer would end the program on without a word."""
+
+
+def _on_interrupt(_number: int, _frame: object) -> None:
+    """The first Ctrl-C lets go of what is held; a second one, meanwhile, ends the process as it is."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    raise _Interrupted
+
+
 def main() -> None:
-    """Run a command; errors are sentences on stderr and an exit code: 1 failed, 2 wrong input, 3 nothing kept."""
+    """Run a command. Errors are sentences on stderr, and an exit code: 1 failed, 2 wrong input, 3 nothing kept, 130
+    interrupted."""
+    signal.signal(signal.SIGINT, _on_interrupt)
     try:
         app()
     except CurationError as error:
-        print(f"curate: {error}", file=sys.stderr)
+        print(f"curate: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except _Interrupted:
         print("curate: interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from curation.terminal import Terminal
+
 EVERY_S = 5.0
 
 
@@ -90,4 +92,4 @@ class PhaseProgress:
 
 def console() -> Console:
     """Where progress and the funnel go; pipes get plain lines of a stable width."""
-    return Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    return Terminal(width=None if sys.stdout.isatty() else 110, highlight=False)
