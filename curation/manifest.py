@@ -160,8 +160,15 @@ class SelectSection(Section):
     duplicates: Annotated[tuple[DuplicatesSection, ...], BeforeValidator(_duplicates)] = ()
     caps: Annotated[tuple[CapSection, ...], BeforeValidator(_as_list)] = ()
     sample: int | float | None = Field(
-        None, description="keep this many (or this share, below 1) of what is left, seeded"
+        None, gt=0, description="keep this many (or this share, below 1) of what is left, seeded"
     )
+
+    @field_validator("sample", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("say how many records, or which share of them, such as 0.1")
+        return value
 
 
 class ShardsSection(Section):

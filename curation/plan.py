@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from curation import catalog
@@ -20,10 +21,11 @@ from curation.encoding.fits import check_shapes
 from curation.errors import UsageError
 from curation.expression import Expression, parse
 from curation.load import Loaded, suggest
-from curation.manifest import COMPARED, Manifest, StageEntry
+from curation.manifest import Manifest, StageEntry
 from curation.media.decode import DECODE_VERSION
 from curation.models import ModelInfo, describe
 from curation.record import BASE_SCHEMA
+from curation.selection.checks import check_select
 from curation.stage import Column, Params, Resources, Stage
 
 RECORD_COLUMNS = frozenset(BASE_SCHEMA.names) | {"pixels"}
@@ -336,19 +338,9 @@ def _check_names(expression: Expression, where: str, known: Iterable[str]) -> No
 
 
 def _check_select(loaded: Loaded, stages: Sequence[PlannedStage]) -> None:
-    """The columns that select names must be written by some stage (or derived from the corpus)."""
-    known = {name for stage in stages for name in stage.writes} | RECORD_COLUMNS | {"caption_repeats"}
-    select = loaded.manifest.select
-    for i, text in enumerate(select.keep):
-        where = loaded.where("select", "keep", i)
-        _check_names(parse(text, where), where, known)
-    for i, section in enumerate(select.duplicates):
-        for name in (*COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)):
-            if name not in known and not name.startswith("extra."):
-                where = loaded.where("select", "duplicates", i)
-                raise UsageError(
-                    f"{where}: it needs the column '{name}', which no stage under score: writes{suggest(name, known)}"
-                )
+    """Hold `select:` against the columns that there will be."""
+    types = {field.name: field.type for field in BASE_SCHEMA} | {"caption_repeats": pa.int64()}
+    check_select(loaded, types | {name: column.type for stage in stages for name, column in stage.writes.items()})
 
 
 def digest(value: Any) -> str:

@@ -75,8 +75,15 @@ class Rows:
 def as_array(values: Sequence[Any] | pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+    array = values if isinstance(values, pa.Array) else _typed(values)
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _typed(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values, from_pandas=True)
+    except OverflowError:  # hashes fill all 64 bits, of which Arrow takes 63 unless it is told
+        return pa.array(values, pa.uint64(), from_pandas=True)
 
 
 def extra_texts(values: Iterable[Any]) -> pa.Array:

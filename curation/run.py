@@ -1,8 +1,13 @@
 """The phases of a run, in order, over a run directory: score, select, encode. Each continues where it stopped."""
 
+import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
+
+import pyarrow.parquet as pq
 
 from curation import rundir
 from curation.encoding.encode_phase import encode_phase
@@ -66,6 +71,7 @@ def reselect(directory: str, overrides: Sequence[str]) -> Ledger:
     store = Store(directory)
     plan = make_plan(rundir.load_manifest(store, overrides))
     with RunLock(store) as lock, closing(Run(plan, store, "inline", None, lock)) as work:
+        refuse_stale(store, plan)
         selection = work.select({})
         rundir.write_manifest(store, plan)
         ledger = work.finish(selection, scored_rows(store)[1])
@@ -77,6 +83,29 @@ def reselect(directory: str, overrides: Sequence[str]) -> Ledger:
     if not ledger.kept:
         raise NothingKept(f"nothing would be kept: {ledger.emptied_by()}")
     return ledger
+
+
+def refuse_stale(store: Store, plan: Plan) -> None:
+    """Raise UsageError where scores/ holds values of other stages or parameters than the plan's.
+
+    A decision over them would be another than that of `curate run` with the same manifest. Gates are no part of this.
+    """
+    wanted = {stage.name: stage.fingerprint for stage in plan.stages}
+    with ThreadPoolExecutor(8) as readers:
+        for stored in readers.map(partial(_stages_of, store), rundir.score_files(store)):
+            for name, fingerprint in wanted.items():
+                if stored.get(name) != fingerprint:
+                    what = "was never scored" if name not in stored else "was scored with other parameters or models"
+                    raise UsageError(
+                        f"the stage {name} {what} in {store.root}: `curate run` with these settings scores it anew; "
+                        "`curate select` changes gates and what stands under select: alone"
+                    )
+
+
+def _stages_of(store: Store, file: str) -> dict[str, str]:
+    footer = pq.read_metadata(store.open(f"scores/{file}"))
+    found: dict[str, str] = json.loads((footer.metadata or {}).get(b"curation", b"{}")).get("stages", {})
+    return found
 
 
 def forget_failures(store: Store) -> None:

@@ -105,3 +105,33 @@ def test_clips_need_both_stages(tmp_path: Path, source: str, score: str, words: 
     with pytest.raises(UsageError) as raised:
         make_plan(load(str(tmp_path / "m.yaml")))
     assert words in str(raised.value) and "m.yaml:" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("select", "words"),
+    [
+        ("{sample: true}", "say how many records, or which share"),
+        ("{sample: 0}", "greater than 0"),
+        ("{duplicates: [{on: phash, threshold: 20}]}", r"threshold 20 is not a whole number of bits, 0 to 16"),
+        ("{duplicates: [{on: phash, threshold: 2.5}]}", r"threshold 2\.5 is not a whole number of bits"),
+        ("{duplicates: [{on: embedding, threshold: 95}]}", r"threshold 95 is not a cosine above 0, 1 at most"),
+        ("{duplicates: [{on: embedding, threshold: .nan}]}", r"threshold nan is not a cosine"),
+        ("{duplicates: [{on: bytes, prefer: [captions]}]}", r"prefer: the values of 'captions' .* have no order"),
+        ("{duplicates: [{on: bytes, prefer: [aspct]}]}", r"no column 'aspct'.*did you mean 'aspect'"),
+        ("{duplicates: [{on: bytes, against: [nowhere]}]}", r"against: .*nowhere is no finished run directory"),
+        ("{caps: [{by: aspct, most: 2}]}", r"caps.0: by: no column 'aspct'.*did you mean 'aspect'"),
+        ("{keep: ['aspect > \"wide\"']}", r"keep.0: .*compares number with text"),
+        ('{keep: ["aspct > p5"]}', r"no column 'aspct'.*did you mean 'aspect'"),
+    ],
+)
+def test_a_selection_that_could_not_be_made_is_refused_before_scoring(tmp_path: Path, select: str, words: str) -> None:
+    with pytest.raises(UsageError, match=rf"m\.yaml:7: select.*{words}"):
+        plan(tmp_path, "  - resolution\n  - phash\n  - embedding\n", f"select: {select}\n")
+
+
+def test_a_selection_by_any_column_that_there_will_be_is_planned(tmp_path: Path) -> None:
+    select = (
+        '{keep: ["aspect >= p10 and not (caption is null)", "extra.year > 2000", "phash > 5", "caption_repeats < 3"], '
+        "duplicates: [{on: phash, threshold: 16, prefer: [-width, caption]}], caps: [{by: extra.site, most: 2}]}"
+    )
+    plan(tmp_path, "  - resolution\n  - phash\n", f"select: {select}\n")

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.corpus import write_corpus
 
-from curation.errors import CurationError, NothingKept
+from curation.errors import CurationError, NothingKept, UsageError
 from curation.reporting.ledger import Ledger
 from curation.run import reselect, run
 
@@ -120,6 +120,16 @@ def test_select_decides_again_but_never_invents_scores(manifest: Path) -> None:
     assert reselect(out, ['select.keep=["twice > 159"]']).kept == 16
     with pytest.raises(CurationError, match="curate run"):
         reselect(out, ["score.resolution.keep=min_side >= 10"])
+
+
+def test_select_refuses_what_would_need_scores_by_other_parameters(manifest: Path) -> None:
+    """Their cells are stale: a run with the same settings would decide otherwise."""
+    go(manifest)
+    out, before = str(manifest.parent / "run"), (manifest.parent / "run" / "manifest.yaml").read_bytes()
+    for override in ("score.1.resolution.when=width > 100", "score.1.resolution.when=media == 'image'"):
+        with pytest.raises(UsageError, match=r"was scored with other parameters .*`curate run` with these settings"):
+            reselect(out, [override])
+    assert (manifest.parent / "run" / "manifest.yaml").read_bytes() == before
 
 
 def test_equal_rows_get_ids_of_their_own_wherever_they_stand(manifest: Path) -> None:

@@ -308,8 +308,8 @@ def test_the_sample_is_seeded_and_grows_with_the_corpus(tmp_path: Path) -> None:
     assert kept(rows(small, manifest(sample=30))) != kept(rows(small, manifest(sample=30, seed=1)))
     assert len(kept(rows(small, manifest(sample=1000)))) == 200
     assert set(kept(rows(small, manifest(sample=10)))) < set(kept(rows(small, manifest(sample=30))))
-    with pytest.raises(UsageError, match=r"select\.sample"):
-        rows(small, manifest(sample=-1))
+    with pytest.raises(ValueError, match=r"select\.sample"):
+        manifest(sample=-1)
 
 
 def test_repeated_captions_are_counted_over_the_corpus(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""What `select:` asks for, held against the columns that stages write: mistakes are found before hours of scoring."""
+
+import math
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from curation.errors import UsageError
+from curation.expression import Expression, parse
+from curation.load import Loaded, suggest
+from curation.manifest import COMPARED, DuplicatesSection
+from curation.predicates import kind_of
+from curation.selection.neighbours import MAX_HAMMING
+from curation.stores.location import resolve
+from curation.stores.storage import Store
+
+Types = Mapping[str, pa.DataType]
+SELECTION = "selection.parquet"
+
+
+def check_select(loaded: Loaded, types: Types) -> None:
+    """Raise UsageError with file and line for what `select` could not do. `types`: of every column that it may name."""
+    select = loaded.manifest.select
+    for i, text in enumerate(select.keep):
+        where = loaded.where("select", "keep", i)
+        check_names_and_types(parse(text, where), where, types)
+    for i, section in enumerate(select.duplicates):
+        _check_duplicates(section, loaded.where("select", "duplicates", i), loaded, types)
+    for i, cap in enumerate(select.caps):
+        where = loaded.where("select", "caps", i)
+        _check_column(cap.by, f"{where}: by", types)
+        for name in cap.prefer:
+            _check_order(name.lstrip("-"), f"{where}: prefer", types)
+
+
+def check_names_and_types(expression: Expression, where: str, types: Types) -> None:
+    """Raise UsageError for a column that is not there, or a comparison that its type does not allow."""
+    for name in sorted(expression.names):
+        _check_column(name, where, types)
+    expression.evaluate({name: [None] if _of_source(name) else pa.nulls(1, types[name]) for name in expression.names})
+
+
+def _check_duplicates(section: DuplicatesSection, where: str, loaded: Loaded, types: Types) -> None:
+    for name in COMPARED[section.on]:
+        if name not in types:
+            raise UsageError(
+                f"{where}: it needs the column '{name}', which no stage under score: writes{suggest(name, types)}"
+            )
+    for name in section.prefer:
+        _check_order(name.lstrip("-"), f"{where}: prefer", types)
+    if (threshold := section.threshold) is not None:
+        hamming = section.on == "phash"
+        sound = threshold == int(threshold) and 0 <= threshold <= MAX_HAMMING if hamming else 0 < threshold <= 1
+        if math.isnan(threshold) or not sound:
+            allowed = f"a whole number of bits, 0 to {MAX_HAMMING}" if hamming else "a cosine above 0, 1 at most"
+            raise UsageError(f"{where}: threshold {threshold:g} is not {allowed}")
+    for place in section.against:
+        if not Store(resolve(loaded.base, place)).exists(SELECTION):
+            raise UsageError(f"{where}: against: {place} is no finished run directory (it has no {SELECTION})")
+
+
+def _check_column(name: str, where: str, types: Types) -> None:
+    if name not in types and not _of_source(name):
+        raise UsageError(
+            f"{where}: no column '{name}' is written before this{suggest(name, types)}; "
+            f"there are: {', '.join(sorted(types))}"
+        )
+
+
+def _check_order(name: str, where: str, types: Types) -> None:
+    """Raise UsageError for a column whose values have no order."""
+    _check_column(name, where, types)
+    if not _of_source(name) and kind_of(types[name]) not in ("number", "text", "flag"):
+        raise UsageError(f"{where}: the values of '{name}' ({types[name]}) have no order; name a number or a text")
+
+
+def _of_source(name: str) -> bool:
+    return name.startswith("extra.")
