@@ -122,6 +122,29 @@ def test_select_decides_again_but_never_invents_scores(manifest: Path) -> None:
         reselect(out, ["score.resolution.keep=min_side >= 10"])
 
 
+def test_a_stage_that_failed_on_a_record_does_not_stop_later_manifests(tmp_path: Path) -> None:
+    """Whatever is added, moved or taken out, a rerun ends as a fresh run of the same manifest."""
+    table = write_corpus(tmp_path / "corpus", 10)
+    narrow = '"helpers.stages:Narrow": {}'
+    plans = [
+        ["resolution", narrow],
+        ["resolution", "phash", narrow],
+        [narrow, "resolution", "phash"],
+        ["resolution", "phash"],
+        ['resolution: {when: "width > 100"}', narrow, "phash"],
+    ]
+    for number, stages in enumerate(plans):
+        path = tmp_path / "manifest.yaml"
+        lines = "".join(f"  - {stage}\n" for stage in stages)
+        path.write_text(f"name: m\nsource: {{table: {table}, media: file, caption: caption}}\nscore:\n{lines}")
+        again = run(str(path), str(tmp_path / "run"), [], engine="inline")
+        fresh = run(str(path), str(tmp_path / f"fresh{number}"), [], engine="inline")
+        assert (again.kept, again.dropped, again.quarantined) == (fresh.kept, fresh.dropped, fresh.quarantined)
+        expected, found = (pq.read_table(tmp_path / name / "selection.parquet") for name in (f"fresh{number}", "run"))
+        assert found.equals(expected), stages
+    assert again.quarantined == {"narrow: ValueError: a picture … px wide": 2}
+
+
 def test_select_refuses_what_would_need_scores_by_other_parameters(manifest: Path) -> None:
     """Their cells are stale: a run with the same settings would decide otherwise."""
     go(manifest)

@@ -22,6 +22,10 @@ Aside = defaultdict[int, set[int]]
 _GENERATED = (GENERATED, GENERATED_SOURCE)
 
 
+OUTSIDE = ("source", "read", "decode", "worker")
+"""Where a record can fail that is no stage."""
+
+
 class Cells:
     """Rows of a chunk as column lists; a stage's cell exists where `scored` has the stage's name.
 
@@ -221,11 +225,24 @@ class Cells:
         old = table.select(["scored", "error_stage", "error"]).to_pylist()
         for i, row in enumerate(old):
             self.columns["scored"][i] = [stage for stage in row["scored"] or [] if stage in names]
-            if row["error"] is not None and row["error_stage"] not in fresh and self.alive[i]:
-                self.fail(i, row["error_stage"], row["error"])
+            at = row["error_stage"]
+            if row["error"] is not None and at not in fresh and self.alive[i] and self._still_failed(i, at):
+                self.fail(i, at, row["error"])
         for stage in kept:
             if GENERATED not in stage.reads:
                 self._forget_generated(stage)
+
+    def _still_failed(self, row: int, failed: str) -> bool:
+        """Whether a stage's stored failure on a row counts under this plan.
+
+        It does while the stage is planned and every stage before it that the row reaches has its cell: otherwise these
+        are computed now, and the stage is tried again behind them. What happened outside of stages (reading, decoding)
+        counts in any case.
+        """
+        if failed in OUTSIDE:
+            return True
+        names = [stage.name for stage in self.stages]
+        return failed in names and not any(self.missing(stage, [row]) for stage in self.stages[: names.index(failed)])
 
     def _forget_generated(self, stage: PlannedStage) -> None:
         """Cut from the lists of a stage what an earlier plan's second turn had put behind them."""

@@ -70,3 +70,16 @@ class Told(Stage):
     def _note(self, text: str) -> None:
         with Path(self.params.log).open("a") as file:
             file.write(text + "\n")
+
+
+class Narrow(Stage):
+    """Cannot score pictures of 96 px width."""
+
+    name = "narrow"
+    reads = ("width",)
+    writes = {"wide": Column(pa.int64(), "the width")}
+
+    def run(self, batch: Batch) -> Columns:
+        if 96 in batch["width"]:
+            raise ValueError("a picture 96 px wide")
+        return {"wide": list(batch["width"])}
