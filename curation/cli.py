@@ -82,6 +82,18 @@ def report(directory: DirArgument) -> None:
 
 
 @app.command()
+def verify(directory: DirArgument) -> None:
+    """Read everything in a run directory and say what is damaged; exit code 1 where something is."""
+    from curation.repair import verify as damaged
+    from curation.stores.storage import Store
+
+    if found := damaged(Store(directory)):
+        more = "; `curate run` with its manifest makes it anew"
+        raise CurationError("\n".join([f"{len(found)} damaged{more}", *found]))
+    typer.echo(f"{directory}: all files are sound")
+
+
+@app.command()
 def train(
     source: Annotated[str, typer.Argument(metavar="MANIFEST|SHARDS", help="a manifest that was run, or shards")],
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="default: train/ beside the shards")] = None,

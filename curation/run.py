@@ -15,6 +15,7 @@ from curation.engine.pool import Engine
 from curation.errors import NothingKept, UsageError
 from curation.load import Loaded, load
 from curation.plan import Plan, make_plan
+from curation.repair import note_sound, repair
 from curation.reporting.estimate import check_room
 from curation.reporting.ledger import Ledger, footage
 from curation.scoring import chunkfile
@@ -40,6 +41,7 @@ def run(
     store = Store(out or f"runs/{plan.loaded.manifest.name}")
     with RunLock(store) as lock, closing(Run(plan, store, engine, address, lock)) as work:
         work.begin(started)
+        repair(store, work.console.print)
         rundir.write_manifest(store, plan)
         if retry:
             forget_failures(store)
@@ -49,6 +51,7 @@ def run(
         if plan.loaded.manifest.encode:
             selection = encode_phase(work, selection)
         ledger = work.finish(selection, sources_in)
+        note_sound(store)
         show_places(work, ledger)
     if not ledger.kept:
         raise NothingKept(f"nothing was kept: {ledger.emptied_by()}")

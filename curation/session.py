@@ -23,6 +23,7 @@ from curation.scoring import ids
 from curation.scoring.pending import Pending
 from curation.scoring.score import RunContext
 from curation.selection.select import Gate, decide
+from curation.selection.table import Damaged
 from curation.sources import open_source
 from curation.sources.base import total_of
 from curation.stores.lock import RunLock
@@ -125,7 +126,13 @@ class Run:
     def select(self, failed: Mapping[str, str]) -> pa.Table:
         """Decide from scores/ and commit selection.parquet."""
         started = time.monotonic()
-        selection = decide_run(self.store, self.plan, failed, self.console.print)
+        try:
+            selection = decide_run(self.store, self.plan, failed, self.console.print)
+        except Damaged as error:
+            self.store.delete(error.name)
+            raise CurationError(
+                f"{error}. It was removed: run the same command again to score its rows anew"
+            ) from error
         rundir.write_selection(self.store, selection)
         seconds = self.phases.get("select", {}).get("seconds", 0.0) + time.monotonic() - started
         self.phases["select"] = {"seconds": round(seconds, 2), "records": selection.num_rows}

@@ -54,7 +54,8 @@ def metadata(chunk: Chunk, plan: Plan) -> dict[str, Any]:
 def write(store: Store, file: str, table: pa.Table) -> None:
     """Commit a chunk's table atomically; the same table gives the same bytes."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=max(1, table.num_rows), write_statistics=False)
+    pq.write_table(table, buffer, compression="zstd", row_group_size=max(1, table.num_rows), write_statistics=False,
+                   write_page_checksum=True)  # fmt: skip
     store.write(f"{SCORES}/{file}", buffer.getvalue())
 
 

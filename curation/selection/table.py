@@ -36,6 +36,14 @@ _DERIVED_FROM = {REPEATS: "caption", **{name: source for name, (source, _) in _H
 _THREADS = 8
 
 
+class Damaged(CurationError):
+    """A file of scores/ is damaged; `name` says which."""
+
+    def __init__(self, sentence: str, name: str) -> None:
+        super().__init__(sentence)
+        self.name = name
+
+
 class Scores:
     """The named columns of scores/, read in one pass; row i has the i-th id, however the files are cut.
 
@@ -74,13 +82,17 @@ class Scores:
     def _file(self, name: str, columns: list[str]) -> pa.Table:
         with self.store.open(name) as file:
             try:
-                parquet = pq.ParquetFile(file, read_dictionary=["error_stage", "scored.list.element"])
+                parquet = pq.ParquetFile(
+                    file, read_dictionary=["error_stage", "scored.list.element"], page_checksum_verification=True
+                )
                 there = set(parquet.schema_arrow.names)
                 self.known |= there
                 table = parquet.read([column for column in columns if column in there], use_threads=False)
                 return self._with_hashes(table)
             except (pa.ArrowException, OSError) as error:
-                raise CurationError(f"{self.store.uri(name)} cannot be read as scores: {error}") from error
+                raise Damaged(
+                    f"{self.store.uri(name)} cannot be read as scores: {' '.join(str(error).split())[:200]}", name
+                ) from error
 
     def _with_hashes(self, table: pa.Table) -> pa.Table:
         """Captions as their hashes, file by file: the texts of a large run would fill the memory."""

@@ -22,10 +22,11 @@ TEMPORARY = ".tmp-"
 
 @dataclass(frozen=True)
 class Entry:
-    """A committed file: its name relative to the store, and its size in bytes."""
+    """A committed file: its name relative to the store, its size in bytes, and when it was changed last, in ns."""
 
     name: str
     size: int
+    changed_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Store:
         except OSError as error:
             raise explain(error, f"{self.root}/{folder}", "listed") from error
         skip = len(self.path().strip("/")) + 1
-        files = (Entry(i.path.strip("/")[skip:], i.size) for i in infos if i.type == pafs.FileType.File)
+        files = (Entry(i.path.strip("/")[skip:], i.size, i.mtime_ns) for i in infos if i.type == pafs.FileType.File)
         return sorted((f for f in files if TEMPORARY not in f.name), key=lambda f: f.name)
 
     def delete(self, name: str) -> None:
