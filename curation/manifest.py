@@ -168,6 +168,8 @@ class SelectSection(Section):
     def _is_a_number(cls, value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError("say how many records, or which share of them, such as 0.1")
+        if isinstance(value, float) and value > 1 and not value.is_integer():
+            raise ValueError(f"{value} is neither a number of records nor a share of them, 1 at most")
         return value
 
 
@@ -238,7 +240,8 @@ class EncodeSection(Section):
     crop: Literal["center", "smart"] = "center"
     remove_letterbox: bool = Field(
         True,
-        description="leave out bars of one colour at two or four sides of a filled frame; a page around a thing stays",
+        description="leave out bars of one colour at two sides of a filled frame, or at four: in black up to a fifth of each "
+        "side, in other colours up to a tenth. More than that around a picture is a page, which stays",
     )
     filter: Literal["lanczos", "bicubic", "box"] = "lanczos"
     upscale: bool = Field(True, description="enlarge records smaller than their bucket; otherwise they are dropped")

@@ -215,6 +215,7 @@ def test_a_key_in_the_address_is_refused() -> None:
 
 def test_the_plan_asks_no_server_but_curate_plan_does(tmp_path: Path) -> None:
     manifest = tmp_path / "m.yaml"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
 
     def plan(spec: str) -> None:
         manifest.write_text(

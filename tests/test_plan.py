@@ -112,6 +112,9 @@ def test_clips_need_both_stages(tmp_path: Path, source: str, score: str, words: 
     [
         ("{sample: true}", "say how many records, or which share"),
         ("{sample: 0}", "greater than 0"),
+        ("{sample: 1.5}", "neither a number of records nor a share"),
+        ("{duplicates: [{on: phash, threshold: .nan}]}", "threshold nan is not a whole number of bits"),
+        ("{duplicates: [{on: phash, threshold: .inf}]}", "threshold inf is not a whole number of bits"),
         ("{duplicates: [{on: phash, threshold: 20}]}", r"threshold 20 is not a whole number of bits, 0 to 16"),
         ("{duplicates: [{on: phash, threshold: 2.5}]}", r"threshold 2\.5 is not a whole number of bits"),
         ("{duplicates: [{on: embedding, threshold: 95}]}", r"threshold 95 is not a cosine above 0, 1 at most"),

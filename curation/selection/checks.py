@@ -50,8 +50,8 @@ def _check_duplicates(section: DuplicatesSection, where: str, loaded: Loaded, ty
         _check_order(name.lstrip("-"), f"{where}: prefer", types)
     if (threshold := section.threshold) is not None:
         hamming = section.on == "phash"
-        sound = threshold == int(threshold) and 0 <= threshold <= MAX_HAMMING if hamming else 0 < threshold <= 1
-        if math.isnan(threshold) or not sound:
+        sound = 0 <= threshold <= MAX_HAMMING and threshold.is_integer() if hamming else 0 < threshold <= 1
+        if not math.isfinite(threshold) or not sound:
             allowed = f"a whole number of bits, 0 to {MAX_HAMMING}" if hamming else "a cosine above 0, 1 at most"
             raise UsageError(f"{where}: threshold {threshold:g} is not {allowed}")
     for place in section.against:
