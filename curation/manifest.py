@@ -240,8 +240,8 @@ class EncodeSection(Section):
     crop: Literal["center", "smart"] = "center"
     remove_letterbox: bool = Field(
         True,
-        description="leave out bars of one colour at two sides of a filled frame, or at four: in black up to a fifth of "
-        "each side, in other colours up to a tenth. More than that around a picture is a page, which stays",
+        description="leave out bars of one colour at two sides of a filled frame, or at four: in black up to a fifth "
+        "of each side, in other colours up to a tenth. More than that around a picture is a page, which stays",
     )
     filter: Literal["lanczos", "bicubic", "box"] = "lanczos"
     upscale: bool = Field(True, description="enlarge records smaller than their bucket; otherwise they are dropped")
