@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +26,7 @@ class Entry:
 
     name: str
     size: int
-    changed_ns: int | None = None
+    changed_ns: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
