@@ -79,6 +79,19 @@ class TorchNetwork(Network):
         module = module.eval().requires_grad_(False).to(self.device, dtype)
         return module.to(memory_format=torch.channels_last) if self.on_gpu else module
 
+    def compiled(self, module: Any) -> bool:
+        """Compile a part of the model that has one graph, for any shape; whether it was, which a GPU alone repays.
+
+        One compilation serves all sizes of pictures: a run has many buckets, and each graph costs half a minute.
+        """
+        import torch
+
+        if not self.on_gpu:
+            return False
+        torch._dynamo.config.suppress_errors = True  # where a graph or a compiler is missing, it runs as it is
+        module.compile(dynamic=True)
+        return True
+
     @abstractmethod
     def forward(self, call: str, tensors: Sequence[Any]) -> Sequence[Any]:
         """Tensors [B, ...] on the device -> tensors [B, ...]."""

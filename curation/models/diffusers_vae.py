@@ -132,6 +132,14 @@ class DiffusersVae:
                 weight.data = weight.data.contiguous(memory_format=layout)
         self.dtype = dtype
 
+    @property
+    def one_graph(self) -> Any:
+        """The encoder, where it is one graph of convolutions that compiling pays for; None for encoders of whole clips.
+
+        Those keep what they have seen of a clip in lists, which is many graphs.
+        """
+        return None if self.family.clips == "causal" else getattr(self.model, "encoder", None)
+
     def decode(self, latents: Any) -> Any:
         """RAW latents [B, C, (t,) h, w] -> float32 [B, 3, (T,) H, W], about [-1, 1], on its device."""
         import torch

@@ -117,7 +117,7 @@ class OpenClip:
 
     def prepare(self, picture: Pixels) -> Row:
         """uint8 [S, S, 3], resized and cropped as the model's own preprocessing does it."""
-        return (np.asarray(self._sized(image_of(picture)), np.uint8),)
+        return (self._sized(middle(picture)),)
 
     def similarity(self, pixels: Sequence[Pixels], captions: Sequence[str]) -> list[float]:
         """For each pair the cosine, -1..1: with ViT-B-32 about 0.3 for matching captions, 0.1 for swapped."""
@@ -171,25 +171,55 @@ class ClipNetwork(TorchNetwork):
         return [vectors.float()]
 
 
-def sizing(preprocess: dict[str, Any]) -> Callable[[Image.Image], Image.Image]:
-    """The part of open_clip's preprocessing that makes a picture of the model's size; the rest is the network's."""
+def sizing(preprocess: dict[str, Any]) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """The part of open_clip's preprocessing that makes a picture of the model's size; the rest is the network's.
+
+    uint8 [H, W, 3] -> [S, S, 3]. Torch resizes with Pillow's filters, four to six times as fast as Pillow; a quarter
+    of a percent of the values differs from Pillow's by one level, by two where a picture is enlarged.
+    """
+    import torch
+
+    mend()
     from open_clip.transform import PreprocessCfg, image_transform_v2
-    from torchvision.transforms import Compose, ToTensor
+    from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
+    from torchvision.transforms.v2 import functional
 
     steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
-    end = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
-    return Compose(steps[:end])  # type: ignore[no-any-return]
+    steps = steps[: next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))]
+    sizes = steps[:-1]  # the last one converts to RGB, which every picture here is
+
+    def by_torch(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        planes = torch.from_numpy(rgb if rgb.flags.writeable else rgb.copy()).permute(2, 0, 1)
+        for step in sizes:
+            if isinstance(step, Resize):
+                size = [step.size] if isinstance(step.size, int) else list(step.size)
+                planes = functional.resize(planes, size, step.interpolation, antialias=True)
+            else:
+                planes = step(planes)
+        sized: NDArray[np.uint8] = planes.permute(1, 2, 0).contiguous().numpy()
+        return sized
+
+    def by_pillow(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(Compose(sizes)(Image.fromarray(rgb)), np.uint8)
+
+    # open_clip's own steps, for models that keep the ratio and pad, take pictures of Pillow alone
+    return by_torch if all(isinstance(step, (Resize, CenterCrop)) for step in sizes) else by_pillow
 
 
 def image_of(pixels: Pixels) -> Image.Image:
-    """The picture for open_clip's preprocessing; of one longer than 20:1 the middle.
+    """`middle` as a picture of Pillow."""
+    return Image.fromarray(middle(pixels))
+
+
+def middle(pixels: Pixels) -> NDArray[np.uint8]:
+    """The picture for a model's preprocessing; of one longer than 20:1 the middle.
 
     Most models resize the short side to 224 and crop the centre afterwards: a strip of 65535 x 1 would become
     15 million x 224 pixels in between.
     """
     height, width = (min(side, LONGEST * min(pixels.width, pixels.height)) for side in pixels.rgb.shape[:2])
     top, left = (pixels.height - height) // 2, (pixels.width - width) // 2
-    return Image.fromarray(pixels.rgb[top : top + height, left : left + width])
+    return pixels.rgb[top : top + height, left : left + width]
 
 
 def _empty_slot(pixels: Pixels) -> list[NDArray[np.float32]]:

@@ -61,6 +61,8 @@ class VaeNetwork(TorchNetwork):
         self.lowered = self.on_gpu and precision == "bf16" and hasattr(self.vae, "lower")
         if self.lowered:
             self.vae.lower(torch.bfloat16)
+            if encoder := getattr(self.vae, "one_graph", None):
+                self.compiled(encoder)
 
     def batch_rows(self, signature: Signature) -> int:
         """One on a CPU: larger batches are no faster there, and a convolution's algorithm depends on them."""
