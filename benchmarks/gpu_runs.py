@@ -28,16 +28,15 @@ PREPROCESS |= {"resize_mode": "shortest", "fill_color": 0}
 def cpu_side(folder: Path, tiny: bool) -> None:
     """Pictures a second that all cores make ready: for CLIP, and for a VAE with their captions' text states."""
     files = sorted((folder / "photos").glob("*/*.jpg"))
-    workers = 2 * len(os.sched_getaffinity(0))
-    rates = {}
-    for kind, what in (("score", "decode, hashes, prepare for CLIP"), ("encode", "decode, standardize, text states")):
-        parts = [[str(file) for file in files[i::workers]][: 8 if tiny else PART] for i in range(workers)]
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    workers, rates = len(os.sched_getaffinity(0)), {}
+    parts = [[str(file) for file in files[i::workers]][: 8 if tiny else PART] for i in range(workers)]
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        for kind, what in (("score", "decode, hashes, prepare for CLIP"), ("encode", "decode, standardize, text")):
             list(pool.map(_ready, [part[:2] for part in parts], [kind] * workers))  # starts what must be started
             started = time.perf_counter()
             done = sum(pool.map(_ready, parts, [kind] * workers))
             rates[kind] = done / (time.perf_counter() - started)
-        row(f"the CPU side alone: {what}, images/s", f"{rates[kind]:,.0f}", f"{workers} processes")
+            row(f"the CPU side alone: {what}, images/s", f"{rates[kind]:,.0f}", f"{workers} processes")
     (folder / CPU_RATES).write_text(json.dumps(rates))
 
 

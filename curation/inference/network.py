@@ -6,6 +6,7 @@ a CPU, in a server that holds the GPU otherwise. Fronts reach it through `curati
 """
 
 import importlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,14 @@ class Signature:
         return tuple(np.zeros(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True))
 
 
+@dataclass(frozen=True)
+class Computed:
+    """A batch's answers [B, ...], and the seconds that the device computed."""
+
+    arrays: Sequence[Array]
+    seconds: float
+
+
 class Network(ABC):
     """A network with its weights, on one device. Subclasses have a constructor `(argument, device, precision)`.
 
@@ -88,7 +97,7 @@ class Network(ABC):
         """The rows of the batches that suit the device best for such rows; 1 for one row at a time."""
 
     def send(self, arrays: Sequence[Array]) -> Any:
-        """Copy a batch to the device, while an earlier one may still compute; `infer` gets what this returns."""
+        """Copy a batch to the device, while earlier ones may still compute; `launch` gets what this returns."""
         return arrays
 
     @abstractmethod
@@ -96,6 +105,18 @@ class Network(ABC):
         """Compute a batch that was sent. Each array of it has one axis more than a row's, [B, ...]; so has each
         array that is returned. The same batch size gives the same bits. Raises OutOfMemory, DeviceFault.
         """
+
+    def launch(self, call: str, sent: Any) -> Any:
+        """Start `infer`; `fetch` gets what this returns. Calls come one after another.
+
+        A device with a queue of its own returns at once, so that it finds the next batch there when one is done.
+        """
+        started = time.perf_counter()
+        return self.infer(call, sent), time.perf_counter() - started
+
+    def fetch(self, launched: Any) -> Computed:
+        """Wait for a batch that was launched, and copy its answers here."""
+        return Computed(*launched)
 
     def compute(self, call: str, arrays: Sequence[Array]) -> Sequence[Array]:
         """`send` and `infer`."""

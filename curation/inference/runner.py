@@ -1,7 +1,6 @@
 """Runs one network in batches of fixed sizes, so that a row's answer depends neither on its neighbours nor on load."""
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -117,18 +116,19 @@ class Runner:
         return answers
 
     def _once(self, signature: Signature, rows: Sequence[Row], size: int) -> list[Answer]:
-        """Copied to the device before its turn, so that this overlaps with the batch that computes."""
+        """Copied to the device before its turn, and fetched after it: both overlap with another batch's computing."""
         try:
             sent = self.network.send(stacked(signature, rows, size))
             with self._turn:
-                started = time.perf_counter()
-                outputs = self.network.infer(signature.call, sent)
-                self.meter.add(len(rows), size, time.perf_counter() - started)
+                launched = self.network.launch(signature.call, sent)
+            computed = self.network.fetch(launched)
+            with self._turn:
+                self.meter.add(len(rows), size, computed.seconds)
         except (OutOfMemory, DeviceFault, CurationError):
             raise
         except Exception as error:  # rows of a checked shape and type: what fails is the model or the machine
             raise Unavailable(f"the model {self.title} failed on a batch of {size}: {sentence(error)}") from error
-        return [tuple(np.array(output[i]) for output in outputs) for i in range(len(rows))]
+        return [tuple(np.array(output[i]) for output in computed.arrays) for i in range(len(rows))]
 
     def _shrink(self, signature: Signature, sizes: Sizes, error: OutOfMemory) -> None:
         """Halve the largest size after `error`, unless another thread did."""

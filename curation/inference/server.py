@@ -1,9 +1,11 @@
 """Gathers the requests of many workers into batches for the networks of one device.
 
 Requests wait in a queue per network and signature. A queue is due when it fills a batch, or when its oldest row has
-waited for `flush_s`. Two threads take due batches: while one computes, the other copies its batch together.
+waited for `flush_s`. Three threads take due batches: while one computes, the next one is queued on the device behind
+it, and the one after that is copied together.
 """
 
+import sys
 import threading
 import time
 from collections import deque
@@ -19,7 +21,10 @@ from curation.inference.runner import Answer, Runner
 from curation.stage import sentence
 
 FLUSH_S = 0.005
-RUNNERS = 2
+RUNNERS = 3
+SWITCH_S = 0.0005
+ENOUGH = 2
+"""Batches on the device: one that computes, and one behind it."""
 HANG_S = 300.0
 """A batch that computes longer than this (loading and compiling apart) means that the device hangs."""
 
@@ -71,10 +76,13 @@ class Server:
         self._broken: str | None = None
         self._closed = False
         self._computing: dict[int, float] = {}
+        self._batches = 0
         self._started = time.perf_counter()
         self._idle_s = 0.0
         self._idle_since: float | None = self._started
         names = [f"model-batches-{i}" for i in range(RUNNERS)]
+        # A thread that comes back from the device must not wait 5 ms, the default, for one that copies rows.
+        sys.setswitchinterval(SWITCH_S)
         self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
         self._threads.append(threading.Thread(target=self._watch, name="model-watch", daemon=True))
         for thread in self._threads:
@@ -181,6 +189,9 @@ class Server:
             key, batch = due
             with self._watched():
                 self._compute(key, batch)
+            with self._changed:
+                self._batches -= 1
+                self._changed.notify_all()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -221,21 +232,25 @@ class Server:
                     if not queue:
                         del self._queues[key]
                     self._note_busy()
+                    self._batches += 1
                     return key, batch
                 self._changed.wait(wait)
         return None
 
     def _due(self) -> tuple[Key | None, float | None]:
-        """The queue that is due and has waited longest; otherwise the seconds until one is, None without any."""
+        """The queue that is due and has waited longest; otherwise the seconds until one is, None without any.
+
+        While one batch computes and another stands behind it, a batch that is not full gains nothing by leaving now.
+        """
         now = time.perf_counter()
         due: Key | None = None
         oldest, wait = float("inf"), None
         for key, queue in self._queues.items():
             since = queue[0].since
             full = len(queue) >= self._runners[key[0]].sizes[key[1]].largest
-            if (full or now - since >= self.flush_s) and since < oldest:
+            if (full or (now - since >= self.flush_s and self._batches < ENOUGH)) and since < oldest:
                 due, oldest = key, since
-            elif wait is None or since + self.flush_s - now < wait:
+            elif self._batches < ENOUGH and (wait is None or since + self.flush_s - now < wait):
                 wait = max(0.0, since + self.flush_s - now)
         return due, wait
 

@@ -1,6 +1,7 @@
 """What networks of torch have in common: precision, memory layout, copies to the device, its errors."""
 
 import copy
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from curation.errors import CurationError
-from curation.inference.network import Array, DeviceFault, Network, OutOfMemory, Precision
+from curation.inference.network import Array, Computed, DeviceFault, Network, OutOfMemory, Precision
 from curation.stage import sentence
 from curation.threads import one_thread
 
@@ -88,7 +89,7 @@ class TorchNetwork(Network):
 
         if not self.on_gpu:
             return False
-        torch._dynamo.config.suppress_errors = True  # where a graph or a compiler is missing, it runs as it is
+        torch._dynamo.config.suppress_errors = True  # where a compiler is missing, it runs as it is
         module.compile(dynamic=True)
         return True
 
@@ -108,15 +109,34 @@ class TorchNetwork(Network):
             return there, self._copies.record_event()
 
     def infer(self, call: str, sent: Any) -> Sequence[Array]:
+        return self.fetch(self.launch(call, sent)).arrays
+
+    def launch(self, call: str, sent: Any) -> Any:
+        """On a GPU the kernels are queued, and so are the copies of the answers, behind which `fetch` waits."""
         import torch
 
         tensors, event = sent
+        started = time.perf_counter()
         with _torch_errors(), torch.inference_mode(), nullcontext() if self.on_gpu else one_thread():
-            if event is not None:
-                torch.cuda.current_stream().wait_event(event)
-                for tensor in tensors:
-                    tensor.record_stream(torch.cuda.current_stream())
-            return [_array(output) for output in self.forward(call, tensors)]
+            if not self.on_gpu:
+                return [_array(output) for output in self.forward(call, tensors)], time.perf_counter() - started
+            stream = torch.cuda.current_stream()
+            stream.wait_event(event)
+            for tensor in tensors:
+                tensor.record_stream(stream)
+            before = stream.record_event(torch.cuda.Event(enable_timing=True))
+            outputs = [_numbers(output) for output in self.forward(call, tensors)]
+            after = stream.record_event(torch.cuda.Event(enable_timing=True))
+            here = [torch.empty(o.shape, dtype=o.dtype, pin_memory=True).copy_(o, non_blocking=True) for o in outputs]
+            return here, before, after, stream.record_event()
+
+    def fetch(self, launched: Any) -> Computed:
+        if not self.on_gpu:
+            return Computed(*launched)
+        here, before, after, copied = launched
+        with _torch_errors():
+            copied.synchronize()
+            return Computed([tensor.numpy() for tensor in here], before.elapsed_time(after) / 1000)
 
     def release(self) -> None:
         import torch
@@ -125,11 +145,16 @@ class TorchNetwork(Network):
             torch.cuda.empty_cache()
 
 
-def _array(tensor: Any) -> Array:
+def _numbers(tensor: Any) -> Any:
+    """Of a type that numpy has too."""
     import torch
 
     tensor = tensor.detach()
-    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
+def _array(tensor: Any) -> Array:
+    array: Array = _numbers(tensor).numpy()
     return array
 
 

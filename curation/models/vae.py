@@ -19,6 +19,8 @@ BATCH_PIXELS = 32 * 256 * 256
 """Of a batch on a GPU, over all frames. On an H200, SD's VAE gave the same bits in every place of a batch of 32
 pictures of 256 px, and not of 64."""
 LARGEST_BATCH = 32
+CLIPS = 4
+"""So many clips may be in a batch beyond BATCH_PIXELS: encoders of clips hold a few frames of each at a time."""
 
 
 class Vae:
@@ -68,8 +70,9 @@ class VaeNetwork(TorchNetwork):
         """One on a CPU: larger batches are no faster there, and a convolution's algorithm depends on them."""
         if not self.on_gpu or signature.call != "encode":
             return 1
-        pixels = int(np.prod(signature.shapes[0][:-1]))
-        return max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels))
+        *frames, height, width, _ = signature.shapes[0]
+        fit = BATCH_PIXELS // (height * width)
+        return max(1, min(CLIPS, fit) if frames else min(LARGEST_BATCH, fit))
 
     def forward(self, call: str, tensors: Sequence[Any]) -> Sequence[Any]:
         import torch
