@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.models.registry import open_model, split
+from curation.models.registry import open_model
 from curation.pixels import over_stills
 from curation.stage import Batch, Column, Columns, ModelStage, Resources
 
@@ -33,9 +33,9 @@ class Embedding(ModelStage):
 
     def load(self) -> None:
         super().load()
-        # where the embedding is EfficientNet's, both look at one forward pass
-        shares = split(self.role, self.params.model or "embedded")[0] == "efficientnet"
-        self.copies = open_model("copy", "embedded", self.params.device or "cpu" if shares else "cpu")
+        # On the stage's own device: at 70 ms a picture on a core it would starve a GPU that embeds with another model.
+        # Where the embedding is EfficientNet's, both look at one forward pass.
+        self.copies = open_model("copy", "embedded", self.params.device or "cpu")
 
     def run(self, batch: Batch) -> Columns:
         return {
