@@ -148,15 +148,22 @@ def _duplicates(value: Any) -> Any:
 
 
 class CapSection(Section):
-    """At most `most` records for each value of a column (`extra.NAME` for a column of the source)."""
+    """At most `most` records for each value of a column (`extra.NAME` for a column of the source).
+
+    Records without a value are not counted, and all stay.
+    """
 
     by: str
-    most: int = Field(gt=0)
+    most: int = Field(gt=0, strict=True)
     prefer: tuple[str, ...] = ()
 
 
 class SelectSection(Section):
-    keep: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field((), description='such as "aesthetic >= p20"')
+    keep: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        (),
+        description='such as "aesthetic >= p20". Several are met in turn: a percentile is over what those before it '
+        "left; joined by `and` in one line, all are over the same records",
+    )
     duplicates: Annotated[tuple[DuplicatesSection, ...], BeforeValidator(_duplicates)] = ()
     caps: Annotated[tuple[CapSection, ...], BeforeValidator(_as_list)] = ()
     sample: int | float | None = Field(

@@ -19,6 +19,7 @@ Columns = Mapping[str, Sequence[Any] | pa.Array | pa.ChunkedArray]
 OPERATORS = {
     "==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal",
 }  # fmt: skip
+FLOAT32_WHOLE = 2.0**24
 _NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 
 
@@ -118,9 +119,13 @@ def as_kind(array: pa.Array, kind: str) -> pa.Array:
 
 
 def in_stored_precision(numbers: pa.Array | pa.Scalar) -> pa.Array | pa.Scalar:
-    """Whole numbers as they are, fractions rounded to float32."""
+    """Whole numbers as they are, fractions rounded to float32.
+
+    A float32 of 2^24 and more is whole: a fraction up there is no stored value, and stays as it is.
+    """
     stored = pc.cast(pc.cast(numbers, pa.float32(), safe=False), pa.float64())
-    return pc.if_else(pc.equal(pc.trunc(numbers), numbers), numbers, stored)
+    whole = pc.or_(pc.equal(pc.trunc(numbers), numbers), pc.greater_equal(pc.abs(numbers), FLOAT32_WHOLE))
+    return pc.if_else(whole, numbers, stored)
 
 
 class Operand(Protocol):
@@ -184,8 +189,22 @@ class Percentile:
         if rows.single and rows.captions and self.of.name not in rows.captions.names:
             values = values.take(pa.array(rows.captions.first))  # a record counts once, however many captions it has
         known = values.drop_null().to_numpy()
-        value = float(np.percentile(known, self.percent)) if len(known) else None
-        return in_stored_precision(pa.scalar(value, pa.float64()))
+        return in_stored_precision(pa.scalar(percentile(known, self.percent), pa.float64()))
+
+
+def percentile(known: NDArray[np.float64], percent: float) -> float | None:
+    """Of values without NaN, with linear interpolation; None of none. Beside an infinite value, the upper neighbour.
+
+    numpy's own gives NaN for some finite places of arrays that hold infinities.
+    """
+    if not len(known):
+        return None
+    place = percent / 100 * (len(known) - 1)
+    lower, upper = int(np.floor(place)), int(np.ceil(place))
+    below, above = (float(value) for value in np.partition(known, (lower, upper))[[lower, upper]])
+    if np.isfinite(known).all():
+        return float(np.percentile(known, percent))
+    return below + (above - below) * (place - lower) if np.isfinite([below, above]).all() else above
 
 
 class Test(Protocol):

@@ -10,7 +10,7 @@ from functools import partial
 import pyarrow.parquet as pq
 
 from curation import rundir
-from curation.encoding.encode_phase import encode_phase
+from curation.encoding.encode_phase import all_failures, encode_phase
 from curation.engine.pool import Engine
 from curation.errors import NothingKept, UsageError
 from curation.load import Loaded, load
@@ -75,7 +75,7 @@ def reselect(directory: str, overrides: Sequence[str]) -> Ledger:
     plan = make_plan(rundir.load_manifest(store, overrides))
     with RunLock(store) as lock, closing(Run(plan, store, "inline", None, lock)) as work:
         refuse_stale(store, plan)
-        selection = work.select({})
+        selection = work.select(all_failures(store))
         rundir.write_manifest(store, plan)
         ledger = work.finish(selection, scored_rows(store)[1])
         if plan.loaded.manifest.encode:

@@ -21,7 +21,7 @@ from curation.errors import NothingKept, UsageError
 from curation.models import open_model, registry
 from curation.models.torchvision_mend import mend
 from curation.reporting.ledger import Ledger
-from curation.run import run
+from curation.run import reselect, run
 from curation.shards.containers import container_of, open_shard
 from curation.shards.reader import Shards
 from curation.shards.sample import Sample
@@ -208,6 +208,19 @@ def test_a_finished_run_with_failures_is_left_as_it_is(corpus: Path, tmp_path: P
     assert everything(out) == before
     assert not registry._open, "a finished run loads no model"
     assert json.loads((out / "run.json").read_text())["phases"]["encode"]["records"] == len(sound(out))
+
+
+def test_a_plain_select_revives_no_record_that_encode_quarantined(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    go(corpus / "score.yaml", out)
+    (corpus / "05.png").unlink()
+    go(corpus / "manifest.yaml", out)
+    before = decided(out)
+    assert before["05.png"]["decision"] == "quarantined"
+    reselect(str(out), ())
+    assert decided(out) == before
+    reselect(str(out), ["select.keep=['height < 0 or min_side > 0']"])
+    assert decided(out)["05.png"]["decision"] == "quarantined"
 
 
 def test_retry_takes_back_a_file_that_returned(corpus: Path, tmp_path: Path) -> None:

@@ -112,6 +112,24 @@ def test_explains_with_the_part_that_failed() -> None:
     assert why.threshold.tolist() == [128, 0.2, 0.2, 128]
 
 
+@pytest.mark.parametrize(
+    "values, threshold, passing",
+    [
+        ([1.0, 2.0, math.inf, math.inf], "p50", [False, False, True, True]),
+        ([-math.inf, -math.inf, 1.0, 2.0], "p50", [False, False, True, True]),
+        ([-math.inf, math.inf], "p50", [False, True]),
+        ([math.inf, math.inf], "p50", [True, True]),
+        ([1.0, math.nan, 3.0, math.inf], "p50", [False, False, True, True]),
+        ([2**24 + 1, 2**24 + 2, 2**24 + 3, 2**24 + 4], "p50", [False, False, True, True]),
+        ([2**40 + 1, 2**40 + 2], "p50", [False, True]),
+    ],
+)
+def test_percentiles_hold_where_values_are_infinite_or_large(
+    values: list[float], threshold: str, passing: list[bool]
+) -> None:
+    assert parse(f"a >= {threshold}").evaluate({"a": values}).tolist() == passing
+
+
 def test_explains_a_percentile_with_its_value() -> None:
     why = parse("a > p50").explain({"a": [1.0, 2.0, 3.0]})
     assert why.threshold[:2].tolist() == [2, 2] and why.value[:2].tolist() == [1, 2]

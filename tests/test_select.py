@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from curation import rundir
 from curation.errors import CurationError, UsageError
 from curation.manifest import Manifest
+from curation.scoring import chunkfile
 from curation.selection import table
 from curation.selection.fates import SCHEMA, error_class
 from curation.selection.select import Gate, decide
@@ -269,6 +271,38 @@ def test_runs_with_other_models_are_not_compared(tmp_path: Path) -> None:
         decide(store, manifest(duplicates={"on": "embedding", "against": [other.root]}), GATES, {})
 
 
+def test_runs_with_other_models_of_one_length_are_not_compared(tmp_path: Path) -> None:
+    def run_of(model: str) -> Store:
+        store = write_scores(tmp_path / model, embedding=[[1.0, 0.0]])
+        (file,) = rundir.score_files(store)
+        table = chunkfile.read(store, file)
+        footer = {"curation": json.dumps({"models": {"embedding": model}})}
+        chunkfile.write(store, file, table.replace_schema_metadata(footer))
+        return store
+
+    one, other = run_of("one"), run_of("other")
+    rundir.write_selection(other, decide(other, manifest(), GATES, {}))
+    with pytest.raises(CurationError, match="holds embeddings of other, this run of one"):
+        decide(one, manifest(duplicates={"on": "embedding", "against": [other.root]}), GATES, {})
+
+
+def test_a_run_against_itself_is_refused(tmp_path: Path) -> None:
+    store = write_scores(tmp_path / "run", sha256=["a", "b"])
+    rundir.write_selection(store, decide(store, manifest(), GATES, {}))
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    for place in (store.root, str(tmp_path / "link")):
+        with pytest.raises(UsageError, match="is this run itself"):
+            decide(store, manifest(duplicates={"on": "bytes", "against": [place]}), GATES, {})
+
+
+def test_caps_leave_records_without_a_value(tmp_path: Path) -> None:
+    store = write_scores(tmp_path, sha256=["a", "a", None, None, None])
+    decided = kept(rows(store, manifest(caps=[{"by": "sha256", "most": 1}])))
+    assert len(decided) == 4 and {"r002", "r003", "r004"} < set(decided)
+    with pytest.raises(ValueError, match="most"):
+        manifest(caps=[{"by": "sha256", "most": True}])
+
+
 def test_failed_records_make_room_for_the_next_best_and_move_no_percentile(tmp_path: Path) -> None:
     store = write_scores(tmp_path, sha256=["x", "x", "y", "z"], aesthetic=[4, 3, 2, 1])
     made = manifest(keep="aesthetic >= p25", duplicates={"on": "bytes", "prefer": ["aesthetic"]})
@@ -288,7 +322,7 @@ def test_caps_keep_the_best_of_each_value(tmp_path: Path) -> None:
     extra = ['{"kind": "cat"}', '{"kind": "cat"}', '{"kind": "dog"}', None, "{}", '{"kind": "cat"}']
     store = write_scores(tmp_path, extra=extra, aesthetic=[1, 3, 1, 1, 2, 2])
     decided = rows(store, manifest(caps={"by": "extra.kind", "most": 1, "prefer": ["aesthetic"]}))
-    assert kept(decided) == ["r001", "r002", "r004"]
+    assert kept(decided) == ["r001", "r002", "r003", "r004"]
     assert decided["r000"] == {
         "decision": "dropped",
         "stage": "caps",

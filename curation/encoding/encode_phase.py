@@ -116,5 +116,14 @@ def _unknown(run: Run, jobs: Iterable[ShardJob], made: bool) -> list[ShardJob]:
 def failures(store: Store, jobs: Iterable[ShardJob]) -> dict[str, str]:
     """The records of failed shards that cannot be encoded -> the sentence why."""
     there = {entry.name for entry in store.list(WORK)}
-    reports = [json.loads(store.read(job.failed)) for job in jobs if job.failed in there]
+    return _failures(store, [job.failed for job in jobs if job.failed in there])
+
+
+def all_failures(store: Store) -> dict[str, str]:
+    """The records that the last encode phase could not encode -> why: a decision without encoding must know them."""
+    return _failures(store, [entry.name for entry in store.list(WORK) if entry.name.endswith(".failed")])
+
+
+def _failures(store: Store, names: Iterable[str]) -> dict[str, str]:
+    reports = [json.loads(store.read(name)) for name in names]
     return {failure["id"]: failure["error"] for report in reports for failure in report["failures"]}

@@ -48,6 +48,7 @@ def metadata(chunk: Chunk, plan: Plan) -> dict[str, Any]:
         "rows": chunk.fingerprint,
         "sources": chunk.rows,
         "stages": {stage.name: stage.fingerprint for stage in plan.stages},
+        "models": {stage.name: f"{stage.model.id} ({stage.model.sha256[:8]})" for stage in plan.stages if stage.model},
     }
 
 

@@ -1,10 +1,14 @@
 """Duplicates across runs: what another run kept counts as already there."""
 
+import json
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curation import rundir
@@ -30,6 +34,9 @@ def already_there(
     UsageError where it lacks a column.
     """
     columns = COMPARED[section.on]
+    _refuse_itself(mine.store, other)
+    if section.on == "embedding":
+        _refuse_other_models(mine.store, other)
     theirs, kept = kept_rows(other, columns)
     if section.on == "phash":
         yield from hashed.already_there(mine, rows, theirs, kept, int(threshold), section.share)
@@ -40,6 +47,36 @@ def already_there(
         own, known = mine[columns[0]].take(pa.array(rows)), theirs[columns[0]].take(pa.array(kept)).drop_null()
         is_there = pc.index_in(own, value_set=known, skip_nulls=True).is_valid().to_numpy(zero_copy_only=False)
         yield Fallen.elsewhere(section.on, rows[is_there], np.zeros(int(is_there.sum())), threshold)
+
+
+def _refuse_itself(mine: Store, other: Store) -> None:
+    """Every record is its own duplicate: a run against itself would keep nothing."""
+    one, two = (os.path.realpath(store.root) if Path(store.root).exists() else store.root for store in (mine, other))
+    if one == two:
+        raise UsageError(
+            f"select.duplicates: against: {other.root} is this run itself, and all its records would be dropped; "
+            "name the directory of another run"
+        )
+
+
+def _refuse_other_models(mine: Store, other: Store) -> None:
+    """Vectors of two models mean nothing to each other, also where they are of one length."""
+    ours, theirs = (embedding_models(store) for store in (mine, other))
+    if ours and theirs and ours != theirs:
+        raise CurationError(
+            f"{other.root} holds embeddings of {', '.join(sorted(theirs))}, this run of {', '.join(sorted(ours))}: "
+            "vectors of different models cannot be compared; score one of them with the other's model"
+        )
+
+
+def embedding_models(store: Store) -> set[str]:
+    """The models that made a run's embeddings, as its chunk files name them; empty where they name none."""
+    found = set()
+    for file in rundir.score_files(store)[:1]:  # all files of a run are of one plan
+        footer = pq.read_metadata(store.open(f"scores/{file}"))
+        known = json.loads((footer.metadata or {}).get(b"curation", b"{}")).get("models", {})
+        found |= {model for stage, model in known.items() if stage == "embedding"}
+    return found
 
 
 def kept_rows(other: Store, columns: Sequence[str]) -> tuple[Scores, Ints]:

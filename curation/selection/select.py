@@ -233,8 +233,10 @@ def _drop_duplicates(duplicates: _Duplicates, fates: Fates, captions: CaptionFat
 
 
 def _drop_over_cap(scores: Scores, fates: Fates, cap: CapSection) -> None:
-    """Of the records that share a value only the best stay; those without one share its absence."""
-    order = scores.ranked(cap.prefer, fates.alive())
+    """Of the records that share a value only the best stay; those without one share nothing, and all stay."""
+    alive = fates.alive()
+    known = scores[cap.by].take(pa.array(alive)).is_valid().to_numpy(zero_copy_only=False)
+    order = scores.ranked(cap.prefer, alive[known])
     codes = codes_of(scores[cap.by])
     grouped = order[np.argsort(codes[order], kind="stable")]
     starts = np.flatnonzero(np.diff(codes[grouped], prepend=-2))
