@@ -1,6 +1,7 @@
 """What a training takes care of: divergence, leftovers, decay, epochs, order of frames, shards without captions."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,53 @@ from curation.stores.storage import Store
 from curation.trainer import checkpoint, metrics
 from curation.trainer.config import TrainConfig
 from curation.trainer.log import TrainLog
-from curation.trainer.loop import decay_groups
+from curation.trainer.loop import Trainer, decay_groups
 from curation.trainer.model import DiT, DiTConfig
 from curation.trainer.schedule import Bucket, Schedule
 from curation.trainer.train import train
 from curation.trainer.unet import UNet, UNetConfig
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, write, went_on = shards(tmp_path / "shards"), checkpoint.write, threading.Event()
+    once = trained(root, tmp_path / "once", steps=4, checkpoint_every=4)
+    update, waited = Trainer.update, []
+
+    def updated(trainer: Trainer, micro_batches: Any) -> Any:
+        norm = update(trainer, micro_batches)
+        if trainer.step > 4:
+            went_on.set()
+        return norm
+
+    def slow(out: Store, state: Any, parts: Any, keep: int) -> Any:
+        waited.append(went_on.wait(60))
+        return write(out, state, parts, keep)
+
+    monkeypatch.setattr(Trainer, "update", updated)
+    monkeypatch.setattr(checkpoint, "write", slow)
+    train(str(root), str(tmp_path / "out"), settings(steps=8, checkpoint_every=4))
+    assert waited == [True, True]
+    saved = checkpoint.read(Store(str(tmp_path / "out" / "checkpoints" / checkpoint.name_of(4))))
+    assert saved.step == 4
+    for part, tensors in once.items():
+        assert all(torch.equal(tensor, saved.tensors(part)[name]) for name, tensor in tensors.items())
+    assert checkpoint.steps(Store(str(tmp_path / "out"))) == [4, 8]
+
+
+@pytest.mark.parametrize("every", [2, 6])
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    root, out = shards(tmp_path / "shards"), tmp_path / "out"
+    trained(root, out, steps=1, checkpoint_every=1)
+
+    def full(*_: Any) -> Any:
+        raise CurationError("no space left on the device; free some, and run again")
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    with pytest.raises(CurationError, match="no space left on the device"):
+        train(str(root), str(out), settings(steps=6, checkpoint_every=every))
+    assert checkpoint.steps(Store(str(out))) == [1]
 
 
 def test_a_training_that_diverges_stops_and_keeps_its_sound_checkpoints(tmp_path: Path) -> None:

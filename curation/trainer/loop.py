@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from curation.errors import CurationError, Preempted
 from curation.progress import console
 from curation.stores.storage import Store
-from curation.trainer import checkpoint
 from curation.trainer.checkpoint import Checkpoint, Tensors
 from curation.trainer.config import TrainConfig
 from curation.trainer.data import Batch, Batches
@@ -21,10 +20,13 @@ from curation.trainer.flops import flops_per_sample, peak_flops
 from curation.trainer.log import TrainLog
 from curation.trainer.objectives import LossByTime
 from curation.trainer.parallel import Spread, device_of, gathered, put, rank_and_world, whole
+from curation.trainer.writer import Writer
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Of AdamW, per parameter; its step count is the training's own."""
 LOSSES = ("mean", "square", "count")
+SPARE = 1.25
+"""Free GPU memory over a checkpoint's size from which its copies stay there until they are written."""
 
 
 class Trainer:
@@ -122,15 +124,28 @@ class Trainer:
         self._unread.clear()
 
     def parts(self) -> dict[str, Tensors]:
-        """Everything a checkpoint holds, in full on the CPU; every worker must ask."""
+        """Copies of everything a checkpoint holds, in full; every worker must ask.
+
+        On the GPU where it has room for them: to copy them there takes milliseconds, to the CPU as long as many steps.
+        """
+        place = self._place_of_copies()
         moments = {
-            f"{name}.{moment}": whole(self.optimizer.state[p][moment])
+            f"{name}.{moment}": whole(self.optimizer.state[p][moment], place)
             for name, p in self.parameters.items()
             for moment in MOMENTS
             if moment in self.optimizer.state[p]
         }
-        model = {name: whole(p) for name, p in self.parameters.items()}
-        return {"model": model, "ema": {name: whole(p) for name, p in self.ema.items()}, "optimizer": moments}
+        model = {name: whole(p, place) for name, p in self.parameters.items()}
+        return {"model": model, "ema": {name: whole(p, place) for name, p in self.ema.items()}, "optimizer": moments}
+
+    def _place_of_copies(self) -> str:
+        if self.device.type != "cuda":
+            return "cpu"
+        copies = 2 + len(MOMENTS)  # weights, averaged weights, moments
+        needed = copies * sum(p.numel() * p.element_size() for p in self.parameters.values())
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        room = torch.cuda.mem_get_info(self.device)[0] + cached
+        return str(self.device) if room > SPARE * needed else "cpu"
 
     def state(self) -> dict[str, Any]:
         """The rest of a checkpoint, JSON; `step` and `config.seed` say which batches come next."""
@@ -183,7 +198,7 @@ def run(trainer: Trainer, out: Store) -> None:
     config, chief = trainer.config, trainer.rank == 0
     log = TrainLog(out, trainer.step, config.steps, console()) if chief else None
     meter = Meter(trainer)
-    with terminated() as stop:
+    with terminated() as stop, Writer() as writer:
         for micro_batches in trainer.batches.stream(trainer.step, config.steps):
             norm = trainer.update(micro_batches)
             meter.count(micro_batches)
@@ -195,9 +210,11 @@ def run(trainer: Trainer, out: Store) -> None:
                 _grid(trainer, out)
             stopping = _agreed(trainer, bool(stop))
             if stopping or trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
-                _save(trainer, out, log)
+                _save(trainer, out, log, writer)
             if stopping and trainer.step < config.steps:
                 raise Preempted(f"SIGTERM at step {trainer.step}: a checkpoint is written, run again to continue")
+    if trainer.world > 1:
+        dist.barrier()  # the chief's last checkpoint is written
     if log:
         log.close()
 
@@ -213,10 +230,12 @@ def _agreed(trainer: Trainer, stop: bool) -> bool:
     return bool(flag)
 
 
-def _save(trainer: Trainer, out: Store, log: TrainLog | None) -> None:
-    """Write a checkpoint. Raises CurationError where the weights or the losses since the last one are not finite."""
+def _save(trainer: Trainer, out: Store, log: TrainLog | None, writer: Writer) -> None:
+    """Begin to write a checkpoint. Raises CurationError where the weights or the losses are not finite."""
+    writer.wait()  # the copies of the one before hold memory
     state, parts = trainer.state(), trainer.parts()
-    wrong = next((name for name, weight in parts["model"].items() if not bool(weight.isfinite().all())), None)
+    finite = torch.stack([weight.isfinite().all() for weight in parts["model"].values()]).tolist()
+    wrong = next((name for name, sound in zip(parts["model"], finite, strict=True) if not sound), None)
     if wrong:
         raise CurationError(
             f"the weights of {wrong} are not finite at step {trainer.step:,}: the training has diverged. No checkpoint "
@@ -224,9 +243,7 @@ def _save(trainer: Trainer, out: Store, log: TrainLog | None) -> None:
         )
     if log:
         log.checkpoint()
-        checkpoint.write(out, state, parts, trainer.config.keep)
-    if trainer.world > 1:
-        dist.barrier()
+        writer.write(out, state, parts, trainer.config.keep)
 
 
 def _grid(trainer: Trainer, out: Store) -> None:

@@ -79,10 +79,10 @@ class Spread:
             yield
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A (sharded) tensor in full on the CPU; every worker must ask."""
+def whole(tensor: Tensor, device: str = "cpu") -> Tensor:
+    """A copy of a (sharded) tensor in full, on the CPU or on `device`; every worker must ask."""
     full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return full.detach().to("cpu", copy=True)
+    return full.detach().to(device, copy=True)
 
 
 def put(full: Tensor, like: Tensor) -> None:
