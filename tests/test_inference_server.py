@@ -43,6 +43,18 @@ def test_a_lone_row_does_not_wait_for_a_full_batch() -> None:
         server.close()
 
 
+def test_rows_that_come_while_the_device_is_busy_share_a_batch() -> None:
+    server, slow = Server(flush_s=0.005), Spec("helpers.networks:TimedNetwork", "10", "cuda")  # 64 rows: 0.64 s
+    try:
+        busy = [server.submit(slow, "mean", rows(range(64))) for _ in range(2)]
+        late = [server.submit(slow, "mean", rows(range(8 * i, 8 * i + 8))) for i in range(8)]
+        assert [values(future.result(60)) for future in busy] == [list(range(64))] * 2
+        assert [value for future in late for value in values(future.result(60))] == list(range(64))
+        assert server.report()["networks"]["Timed 10"]["batches"] == 3
+    finally:
+        server.close()
+
+
 def test_many_threads_and_several_networks_get_their_own_answers() -> None:
     server = Server()
     specs = [
