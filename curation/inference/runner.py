@@ -70,6 +70,8 @@ class Runner:
 
     def sizes_of(self, signature: Signature) -> Sizes:
         """The batch sizes for such rows; the first time, after trying which sizes give the same bits."""
+        if known := self.sizes.get(signature):
+            return known  # without waiting for the batch that has its turn
         with self._turn:
             return self._sizes_of(signature)
 
