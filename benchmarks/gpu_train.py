@@ -16,6 +16,7 @@ Where it was not run on a GPU, nothing is known of that target: on a CPU it show
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +26,12 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from curation.stores.storage import Store
 from curation.trainer.flops import flops_per_sample, peak_flops
 from curation.trainer.model import SIZES, DiT, DiTConfig
 from curation.trainer.objectives import RectifiedFlow
+from curation.trainer.parallel import whole
+from curation.trainer.writer import Writer
 
 SHAPE, TOKENS, TEXT = (4, 1, 32, 32), 32, 384
 """Latents of a 256 px picture by an 8x VAE of 4 channels; tokens of a caption and their width."""
@@ -130,6 +134,46 @@ def seconds(step: Step, given: list[Batch], count: int, device: torch.device) ->
         step(given[i % len(given)])
     wait()
     return (time.perf_counter() - started) / count
+
+
+def short(tiny: bool) -> None:
+    """Rows for `benchmarks.gpu`: the two loops, and the longest step beside a checkpoint over the median step."""
+    from benchmarks.gpu import row
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    size, batch, count = ("tiny", 2, 2) if tiny else ("XL", 128, 10)
+    given, peak = batches(batch, device), peak_flops(device)
+    with torch.device("meta"):
+        width, depth, heads = SIZES[size]
+        work = flops_per_sample(DiT(DiTConfig(SHAPE[0], TEXT, (1, 2), width, depth, heads)), SHAPE, TEXT, TOKENS)
+    for name, loop in (("ours", ours), ("plain", plain)):
+        model = model_of(size, device)
+        step = loop(model, device)
+        seconds(step, given, 3, device)
+        rate = batch / seconds(step, given, count, device)
+        row(f"DiT-{size}/2, batch {batch}, {name}, images/s", f"{rate:,.1f}", f"MFU {rate * work / peak:.1%}")
+        if name == "ours":
+            longest, median = _beside_a_checkpoint(model, step, given, count, device)
+            row("longest step beside a checkpoint over the median", f"{longest / median:.2f}", f"{median:.3f} s a step")
+
+
+def _beside_a_checkpoint(
+    model: DiT, step: Step, given: list[Batch], count: int, device: torch.device
+) -> tuple[float, float]:
+    """Seconds of the longest step, the copying for a checkpoint included, while it is written; and of the median."""
+    with tempfile.TemporaryDirectory() as folder, Writer() as writer:
+        times = []
+        for i in range(3 * count):
+            started = time.perf_counter()
+            step(given[i % len(given)])
+            if i == count:
+                copies = {name: whole(p, str(device)) for name, p in model.named_parameters()}
+                parts = dict.fromkeys(("model", "ema", "exp_avg", "exp_avg_sq"), copies)
+                writer.write(Store(folder), {"step": i}, parts, keep=1)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - started)
+    return max(times), statistics.median(times)
 
 
 def main() -> None:
