@@ -16,7 +16,7 @@ from curation.models.text_engines import DETECTOR, RECOGNIZER
 DETECT_PIXELS = 32 * 544 * 544
 """Of a batch: its activations take 0.9 GB in fp32."""
 READ_PIXELS = 64 * 48 * 320
-"""Of a batch: the probabilities of 18710 characters at 40 places a line are half of the 0.4 GB that its activations take."""
+"""Of a batch: its activations take 0.4 GB, half of it the probabilities of 18710 characters at 40 places a line."""
 LARGEST_BATCH = 64
 
 
