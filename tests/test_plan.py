@@ -83,6 +83,15 @@ def test_a_model_computes_on_the_runs_device_where_it_can(tmp_path: Path) -> Non
     assert not plan(tmp_path, score).on_gpu
 
 
+def test_shots_are_found_on_the_runs_device_by_the_method_that_has_a_network(tmp_path: Path) -> None:
+    for method, device in (("transnetv2", "cuda"), ("content", "cpu")):
+        made = plan(tmp_path, f"  - shots: {{method: {method}}}\n  - clips\n", "device: cuda\n")
+        assert [stage.device for stage in made.stages if stage.name == "shots"] == [device]
+        assert [model.gpu_mb for model in made.on_gpu.values()] == ([2000] if device == "cuda" else [])
+    with pytest.raises(UsageError, match="on a CPU alone"):
+        plan(tmp_path, "  - shots: {method: content, device: cuda}\n  - clips\n")
+
+
 def test_a_device_that_a_model_cannot_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"score.*device.*computes on a CPU alone"):
         plan(tmp_path, "  - aesthetic: {device: cuda}\n")
