@@ -72,3 +72,19 @@ def test_an_unknown_operator_is_named() -> None:
     graph = Graph(11, (Node("Einsum", ("x",), ("y",), {}),), {}, ("x",), ("y",), {})
     with pytest.raises(CurationError, match="unknown operators: Einsum"):
         OnnxModule(graph)
+
+
+@pytest.mark.parametrize(
+    ("file", "shape", "answer"),
+    [
+        (NETWORK, (2, 224, 224, 3), (2, 2)),
+        (DETECTOR, (2, 3, 64, 96), (2, 1, 64, 96)),
+        (RECOGNIZER, (2, 3, 48, 320), (2, 40, 18710)),
+    ],
+)
+def test_weights_move_to_a_device_and_shapes_stay(
+    file: tuple[str, str], shape: tuple[int, ...], answer: tuple[int, ...]
+) -> None:
+    """The device `meta` knows no values: whatever had to be read from it, or mixed with it, would fail as on a GPU."""
+    module = OnnxModule(read_graph(packaged_file(*file))).to("meta").to(memory_format=torch.channels_last)
+    assert module(torch.empty(shape, device="meta")).shape == answer

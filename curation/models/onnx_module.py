@@ -18,7 +18,7 @@ OPSETS = range(9, 13)  # from 13 on, Softmax, Squeeze and Unsqueeze mean somethi
 
 
 class OnnxModule(torch.nn.Module):
-    """Computes a graph of one input and one output. Weights of floats follow `to`; integers (shapes) stay on the CPU.
+    """Computes a graph of one input and one output. Weights follow `to`; shapes and scales stay on the CPU.
 
     Raises CurationError for an operator that it does not know.
     """
@@ -35,19 +35,20 @@ class OnnxModule(torch.nn.Module):
         names: dict[str, str] = {node.outputs[0]: node.inputs[0] for node in graph.nodes if node.operator == "Identity"}
         self.nodes = [_renamed(node, names) for node in graph.nodes if node.operator != "Identity"]
         self.input, self.output = graph.inputs[0], _origin(graph.outputs[0], names)
-        self.integers: dict[str, Tensor] = {}
+        self.constants: dict[str, Tensor] = {}
         self.floats: dict[str, str] = {}
+        scales = {node.inputs[2] for node in self.nodes if node.operator == "Resize"}
         for i, (name, array) in enumerate(graph.weights.items()):
             tensor = torch.from_numpy(array)
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() and name not in scales:
                 self.floats[name] = f"weight{i}"  # names of ONNX have dots, those of torch must not
                 self.register_buffer(f"weight{i}", tensor)
             else:
-                self.integers[name] = tensor
+                self.constants[name] = tensor
         self.last_use = _last_uses(self.nodes)
 
     def forward(self, images: Tensor) -> Tensor:
-        values: dict[str, Tensor] = dict(self.integers)
+        values: dict[str, Tensor] = dict(self.constants)
         values |= {name: getattr(self, buffer) for name, buffer in self.floats.items()}
         values[self.input] = images
         for i, node in enumerate(self.nodes):
