@@ -101,7 +101,11 @@ class Plan:
     @property
     def on_gpu(self) -> dict[str, ModelInfo]:
         """The models that compute on GPUs, by id."""
-        models = [stage.model or ModelInfo(stage.name, "") for stage in self.stages if stage.device != "cpu"]
+        models = [
+            stage.model or ModelInfo(stage.name, "", gpu_mb=stage.factory.gpu_mb)
+            for stage in self.stages
+            if stage.device != "cpu"
+        ]
         models += [model for model in (self.vae, self.text) if model and self.encode_device(model) != "cpu"]
         return {model.id: model for model in models}
 
@@ -206,7 +210,7 @@ def _plan_stage(
     if "device" in factory.Params.model_fields:
         asked = getattr(params, "device", None)
         device = device_of(
-            model or ModelInfo(factory.name, "", devices=factory.devices), asked, device, f"{where}.device"
+            model or ModelInfo(factory.name, "", devices=factory.devices_with(params)), asked, device, f"{where}.device"
         )
         params = params.model_copy(update={"device": device})
     else:

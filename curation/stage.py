@@ -81,6 +81,7 @@ class Stage(ABC):
     role      the model role it opens (curation.models), None for a stage without a model; its Params then
               have a field `model: str | None = None`, filled from the manifest's `models:` where unset
     devices   of a stage without a role whose Params have a `device`: where the network that it brings can compute
+    gpu_mb    about what that network takes of a GPU's memory
     """
 
     name: ClassVar[str]
@@ -90,6 +91,7 @@ class Stage(ABC):
     resources: ClassVar[Resources] = Resources()
     role: ClassVar[str | None] = None
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    gpu_mb: ClassVar[int] = 0
     Params: ClassVar[type[Params]] = Params
 
     def __init__(self, params: Any) -> None:
@@ -104,6 +106,11 @@ class Stage(ABC):
     def resources_with(cls, params: Any) -> Resources:
         """What it needs with these params: `resources`, unless a stage's choice of model decides."""
         return cls.resources
+
+    @classmethod
+    def devices_with(cls, params: Any) -> tuple[str, ...]:
+        """Where its own network can compute with these params: `devices`, unless a choice of method decides."""
+        return cls.devices
 
     def load(self) -> None:  # noqa: B027 (optional: most stages have nothing to load)
         """Load models and tables, once per worker, before the first batch."""

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from curation.pixels import Pixels
-from curation.stage import Batch, Column, Columns, ModelParams, ModelStage, Resources, rowwise
+from curation.stage import Batch, Column, Columns, ModelParams, ModelStage, Resources
 
 Box = NDArray[np.float32]
+Found = tuple[int, float, str | None, float]
+"""The stage's columns for a picture, in their order."""
 OWNERS = re.compile(
     r"shutterstock|istock|getty|alamy|dreamstime|depositphotos|123rf|adobe\s*stock|fotolia|bigstock"
     r"|\b(watermark|preview|sample|copyright|all rights reserved|photo(graphy)? by)\b"
@@ -32,7 +34,8 @@ class OverlayParams(ModelParams):
 
 
 class Overlay(ModelStage):
-    """Lines of text by OCR and what they say; text in the scene counts like text put over it.
+    """Lines of text by OCR and what they say; text in the scene counts like text put over it. A clip's are those of
+    the frame with most text, of its first, middle and last sampled ones.
 
     `pwatermark` is a rule over place and words, NOT a trained probability: see `watermark`.
     """
@@ -60,29 +63,49 @@ class Overlay(ModelStage):
     Params = OverlayParams
 
     def run(self, batch: Batch) -> Columns:
-        return rowwise(list(self.writes), self._look, batch["pixels"])
+        looked_at = [_looked_at(picture) for picture in batch["pixels"]]
+        found = iter(self._look_at([still for stills in looked_at for still in stills]))
+        rows = [max((next(found) for _ in stills), key=lambda row: row[1]) for stills in looked_at]
+        return {name: [row[i] for row in rows] for i, name in enumerate(self.writes)}
 
-    def _look(self, picture: Pixels) -> tuple[int, float, str | None, float]:
-        """The frame with most text of a clip's first, middle and last sampled ones: OCR is slow."""
-        stills = picture.stills
-        looked_at = sorted({0, len(stills) // 2, len(stills) - 1})
-        return max((self._look_at(stills[i]) for i in looked_at), key=lambda found: found[1])
-
-    def _look_at(self, picture: Pixels) -> tuple[int, float, str | None, float]:
-        boxes: list[Box] = self.model.boxes(picture)
-        texts: list[str] = []
+    def _look_at(self, stills: Sequence[Pixels]) -> list[Found]:
+        boxes: list[list[Box]] = self.model.boxes(stills)
+        texts: list[list[str]] = [[] for _ in stills]
         if self.params.read:
-            boxes, texts = self._readable(picture, boxes)
-        area = min(1.0, sum(map(polygon_area, boxes)) / (picture.width * picture.height))
-        text = " ".join(texts)[:MOST_TEXT]
-        return len(boxes), area, text or None, watermark(boxes, text, picture.width, picture.height)
+            boxes, texts = self._readable(stills, boxes)
+        return [
+            _found(still, lines, " ".join(said)[:MOST_TEXT])
+            for still, lines, said in zip(stills, boxes, texts, strict=True)
+        ]
 
-    def _readable(self, picture: Pixels, boxes: Sequence[Box]) -> tuple[list[Box], list[str]]:
-        """The boxes without those of the 12 largest that say nothing, and what these 12 say, from the top left."""
-        largest = set(sorted(range(len(boxes)), key=lambda i: (-polygon_area(boxes[i]), i))[:MOST_READ])
-        texts = dict(zip(sorted(largest), self.model.read(picture, [boxes[i] for i in sorted(largest)]), strict=True))
-        kept = [box for i, box in enumerate(boxes) if i not in largest or texts[i]]
-        return kept, [text for text in texts.values() if text]
+    def _readable(
+        self, stills: Sequence[Pixels], boxes: Sequence[Sequence[Box]]
+    ) -> tuple[list[list[Box]], list[list[str]]]:
+        """Of each still, the boxes without those of the 12 largest that say nothing; what these say, from top left."""
+        largest = [_largest(part) for part in boxes]
+        read = self.model.read(stills, [[part[i] for i in some] for part, some in zip(boxes, largest, strict=True)])
+        texts = [dict(zip(some, said, strict=True)) for some, said in zip(largest, read, strict=True)]
+        kept = [
+            [box for i, box in enumerate(part) if said.get(i, "unread")]
+            for part, said in zip(boxes, texts, strict=True)
+        ]
+        return kept, [[text for text in said.values() if text] for said in texts]
+
+
+def _looked_at(picture: Pixels) -> list[Pixels]:
+    """A clip's first, middle and last sampled frame: OCR is slow."""
+    stills = picture.stills
+    return [stills[i] for i in sorted({0, len(stills) // 2, len(stills) - 1})]
+
+
+def _largest(boxes: Sequence[Box]) -> list[int]:
+    """The places of the 12 largest boxes, ascending."""
+    return sorted(sorted(range(len(boxes)), key=lambda i: (-polygon_area(boxes[i]), i))[:MOST_READ])
+
+
+def _found(still: Pixels, boxes: Sequence[Box], text: str) -> Found:
+    area = min(1.0, sum(map(polygon_area, boxes)) / (still.width * still.height))
+    return len(boxes), area, text or None, watermark(boxes, text, still.width, still.height)
 
 
 def polygon_area(box: Box) -> float:

@@ -11,6 +11,9 @@ from curation.stage import Batch, Column, Columns, Params, Resources, Stage
 class ShotsParams(Params):
     method: Literal["transnetv2", "content", "adaptive"] = "transnetv2"
     threshold: float | None = Field(None, description="of the method; None for its own")
+    device: Literal["cpu", "cuda"] | None = Field(
+        None, description="where TransNetV2 computes; default: the manifest's `device:`"
+    )
 
 
 class Shots(Stage):
@@ -33,7 +36,14 @@ class Shots(Stage):
     }
     version = 4
     resources = Resources(milliseconds=0.1, memory_mb=700)
+    devices = ("cpu", "cuda")
+    gpu_mb = 2000
     Params = ShotsParams
+
+    @classmethod
+    def devices_with(cls, params: ShotsParams) -> tuple[str, ...]:
+        """PySceneDetect has no network."""
+        return cls.devices if params.method == "transnetv2" else ("cpu",)
 
     def run(self, batch: Batch) -> Columns:
         return {name: [clip.info.get(name) for clip in batch["pixels"]] for name in self.writes}

@@ -64,22 +64,37 @@ def test_a_gate_is_in_no_fingerprint_but_parameters_are(tmp_path: Path) -> None:
 
 
 def test_a_model_computes_on_the_runs_device_where_it_can(tmp_path: Path) -> None:
-    score = "  - phash\n  - embedding\n  - tags: {device: cpu}\n  - overlay\n"
+    score = "  - phash\n  - embedding\n  - tags: {device: cpu}\n  - overlay\n  - safety\n  - aesthetic\n"
     made = plan(tmp_path, score, "device: cuda\n")
     assert {stage.name: stage.device for stage in made.stages} == {
         "probe": "cpu",
         "phash": "cpu",
         "embedding": "cuda",
         "tags": "cpu",
-        "overlay": "cpu",
+        "overlay": "cuda",
+        "safety": "cuda",
+        "aesthetic": "cpu",
     }
-    assert list(made.on_gpu) == ["embedded:efficientnet-lite0"]
+    assert list(made.on_gpu) == [
+        "embedded:efficientnet-lite0",
+        "embedded:rapidocr-ppocrv6-small",
+        "embedded:open-nsfw",
+    ]
     assert not plan(tmp_path, score).on_gpu
+
+
+def test_shots_are_found_on_the_runs_device_by_the_method_that_has_a_network(tmp_path: Path) -> None:
+    for method, device in (("transnetv2", "cuda"), ("content", "cpu")):
+        made = plan(tmp_path, f"  - shots: {{method: {method}}}\n  - clips\n", "device: cuda\n")
+        assert [stage.device for stage in made.stages if stage.name == "shots"] == [device]
+        assert [model.gpu_mb for model in made.on_gpu.values()] == ([2000] if device == "cuda" else [])
+    with pytest.raises(UsageError, match="on a CPU alone"):
+        plan(tmp_path, "  - shots: {method: content, device: cuda}\n  - clips\n")
 
 
 def test_a_device_that_a_model_cannot_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"score.*device.*computes on a CPU alone"):
-        plan(tmp_path, "  - overlay: {device: cuda}\n")
+        plan(tmp_path, "  - aesthetic: {device: cuda}\n")
 
 
 def test_models_that_do_not_fit_a_gpu_are_refused_with_the_sum(tmp_path: Path) -> None:

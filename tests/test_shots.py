@@ -5,10 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from helpers.videos import write_video
 
+from curation.errors import Unavailable
+from curation.inference.client import runner_here
+from curation.inference.network import Spec
 from curation.media.sandbox import Limits
+from curation.models.transnet import load_transnet
+from curation.video.clips import ClipRules
 from curation.video.reader import VideoReader
-from curation.video.shots import METHODS, open_detector
+from curation.video.shots import METHODS, WINDOWS, open_detector, predict_here
 
 
 def scene(seed: int, size: tuple[int, int], frame: int) -> np.ndarray:
@@ -51,6 +58,64 @@ def test_a_crossfade_is_a_gradual_transition() -> None:
 def test_an_unknown_method_is_named_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="transnetv2, content, adaptive"):
         open_detector("magic")
+
+
+@pytest.mark.parametrize("frames", [0, 1, 49, 130, 400, 401, 460])
+def test_windows_that_are_asked_for_together_give_the_same_cuts(frames: int) -> None:
+    asked: list[int] = []
+
+    def predict(windows: np.ndarray) -> np.ndarray:
+        asked.append(len(windows))
+        return predict_here(windows)
+
+    together, one_by_one = open_detector("transnetv2", predict=predict), open_detector("transnetv2")
+    for i in range(frames):
+        for detector in (together, one_by_one):
+            detector.feed(scene(1 + i // 90, detector.size, i))
+    assert together.finish() == one_by_one.finish()
+    assert sum(asked) == -(-frames // 50) and all(count == WINDOWS for count in asked[:-1])
+
+
+RULES = ClipRules(min_s=0.5).__dict__
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    frames = [scene(1 + i // 45, (192, 108), i) for i in range(500)]
+    return write_video(tmp_path / "film.mp4", [np.ascontiguousarray(frame) for frame in frames])
+
+
+def test_a_video_is_split_the_same_when_the_service_finds_its_shots(
+    film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CURATION_PRETEND_GPUS", "1")
+    network = runner_here(Spec("curation.models.transnet:TransNetNetwork", "", "cuda"))
+    rows = network.meter.rows
+    here, served = VideoReader(Limits(seconds=60)), VideoReader(Limits(seconds=60), shots_device="cuda")
+    expected = here.scan(str(film), "transnetv2", None, RULES)
+    assert served.scan(str(film), "transnetv2", None, RULES) == expected and len(expected["shots"]) == 12
+    assert network.meter.rows == rows + 10  # windows of 50 frames
+    assert served.scan(str(film), "content", None, RULES) == here.scan(str(film), "content", None, RULES)
+    here.close()
+    served.close()
+
+
+def test_a_service_that_fails_ends_the_child_and_not_the_reader(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(windows: np.ndarray) -> np.ndarray:
+        raise Unavailable("the GPU can no longer be used")
+
+    reader = VideoReader(Limits(seconds=60), shots_device="cuda")
+    with monkeypatch.context() as patch, pytest.raises(Unavailable, match="no longer be used"):
+        patch.setattr(reader, "_shots", fails)
+        reader.scan(str(film), "transnetv2", None, RULES)
+    assert reader.decoder.pid is None
+    assert reader.scan(str(film), "content", None, RULES)["probe"]["frames"] == 500
+    reader.close()
+
+
+def test_loading_the_network_leaves_the_process_as_it_was() -> None:
+    load_transnet()
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
 
 
 def test_f1_on_real_videos(shared_corpus: Path) -> None:

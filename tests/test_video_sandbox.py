@@ -28,7 +28,7 @@ from curation.video import requests
 
 honest, kept = requests.answer_video, []
 
-def answer(request, recipe, beat):
+def answer(request, recipe, beat, ask):
     name = pathlib.Path(request["path"]).stem
     if name == "truncated":  # mapped, and shorter than its map by the time that it is read
         copy = pathlib.Path(request["path"] + ".copy")
@@ -45,7 +45,7 @@ def answer(request, recipe, beat):
             pass
         beat()
     kept.append(bytearray(150 << 20 if name == "leaky" else 0))
-    return honest(request, recipe, beat)
+    return honest(request, recipe, beat, ask)
 
 requests.answer_video = answer
 decode_worker.main()

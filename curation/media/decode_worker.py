@@ -11,11 +11,17 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from curation.media.decode import NO_MEMORY, decode_image
 from curation.media.standardize import Recipe, standardize
 
+Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""A child's question to a network of its parent's: a batch of rows, and an answer for each."""
 FRAME = struct.Struct("<II")
 PR_SET_PDEATHSIG = 1
 
@@ -36,15 +42,26 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], body: bytes | memoryvi
     stream.flush()
 
 
+def ask_parent(requests: BinaryIO, answers: BinaryIO, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """See `Ask`; the answer comes as the next frame."""
+    write_frame(answers, {"asked": rows.shape}, np.ascontiguousarray(rows).reshape(-1).data)
+    frame = read_frame(requests)
+    if frame is None:
+        sys.exit(0)  # the parent is gone
+    return np.frombuffer(frame[1], np.float32).reshape(frame[0]["shape"])
+
+
 def answer(
-    request: dict[str, Any], data: bytes, beat: Callable[[], None] = lambda: None
+    request: dict[str, Any], data: bytes, beat: Callable[[], None] = lambda: None, ask: Ask | None = None
 ) -> tuple[dict[str, Any], bytes | memoryview]:
-    """Decode, or decode and standardize; a refusal is an answer too. A video's request calls `beat` on its way."""
+    """Decode, or decode and standardize; a refusal is an answer too. A video's request calls `beat` on its way, and
+    `ask` where the parent has the network.
+    """
     try:
         if "video" in request:
             from curation.video.requests import answer_video
 
-            return answer_video(request, recipe_of(request["recipe"]) if request["recipe"] else None, beat)
+            return answer_video(request, recipe_of(request["recipe"]) if request["recipe"] else None, beat, ask)
         image, info = decode_image(data, request["max_pixels"])
         if request["recipe"] is None:
             return {"info": info, "shape": [image.height, image.width, 3]}, image.tobytes()
@@ -76,8 +93,9 @@ def main() -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
     write_frame(answers, {"ready": True}, b"")
+    ask = partial(ask_parent, requests, answers)
     while (frame := read_frame(requests)) is not None:
-        write_frame(answers, *answer(*frame, beat=lambda: write_frame(answers, {"alive": True}, b"")))
+        write_frame(answers, *answer(*frame, beat=lambda: write_frame(answers, {"alive": True}, b""), ask=ask))
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > int(sys.argv[1]) << 9:
             return  # half of what it may take is in use: a fresh process for the next record, should something leak
 

@@ -20,7 +20,7 @@ import numpy as np
 from curation.errors import CurationError, Unavailable
 from curation.manifest import EngineSection
 from curation.media.decode import NO_MEMORY
-from curation.media.decode_worker import FRAME, request_of
+from curation.media.decode_worker import FRAME, Ask, request_of
 from curation.media.standardize import Recipe, Standardized
 from curation.pixels import Pixels
 from curation.threads import ONE_EACH
@@ -133,22 +133,26 @@ class Decoder:
         resized, crop = tuple(header["resized"]), tuple(header["crop_ltrb"])
         return Standardized(rgb, resized, crop, header["info"])  # type: ignore[arg-type]
 
-    def video(self, request: dict[str, Any], recipe: Recipe | None = None) -> tuple[dict[str, Any], bytearray]:
+    def video(
+        self, request: dict[str, Any], recipe: Recipe | None = None, serve: Ask | None = None
+    ) -> tuple[dict[str, Any], bytearray]:
         """What `curation.video.requests` answers. The deadline counts anew with every sign of life, up to a last one.
+
+        serve  answers what the child asks of a network; an error of it is raised here, and ends the child
 
         Raises DecodeError with a sentence.
         """
-        return self._ask(b"", recipe, request)
+        return self._ask(b"", recipe, request, serve)
 
     def _ask(
-        self, data: bytes, recipe: Recipe | None, more: dict[str, Any] | None = None
+        self, data: bytes, recipe: Recipe | None, more: dict[str, Any] | None = None, serve: Ask | None = None
     ) -> tuple[dict[str, Any], bytearray]:
         reason = ""
         with self._lock:
             for _ in range(TRIES):
                 fresh = self._child is None
                 try:
-                    header, body = self._once(data, recipe, more or {})
+                    header, body = self._once(data, recipe, more or {}, serve)
                 except _Died as death:
                     reason = str(death)
                     self._count_death(reason)
@@ -172,7 +176,9 @@ class Decoder:
                 f"{sys.executable} -m curation.media.decode_worker 3000`; then run the same command again"
             )
 
-    def _once(self, data: bytes, recipe: Recipe | None, more: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
+    def _once(
+        self, data: bytes, recipe: Recipe | None, more: dict[str, Any], serve: Ask | None
+    ) -> tuple[dict[str, Any], bytearray]:
         if self._child is not None and self._child.poll() is not None:
             self._end()  # it died idle (the thread that started it ended): no fault of this record
         child = self._child or self._start()
@@ -180,7 +186,9 @@ class Decoder:
         raw = json.dumps(request_of(recipe, self.limits.max_pixels) | more).encode()
         self._send(child, FRAME.pack(len(raw), len(data)) + raw, patience)
         self._send(child, data, patience)
-        while "alive" in (answer := self._receive(child, patience))[0]:
+        while (answer := self._receive(child, patience))[0].keys() & {"alive", "asked"}:
+            if "asked" in answer[0]:
+                self._serve(child, *answer, serve)
             patience = _Patience(child.pid, self.limits.seconds)
             whole.check()
             if whole.used > self.limits.video_seconds:
@@ -189,6 +197,22 @@ class Decoder:
                     f"decoding it takes longer than {self.limits.video_seconds:g} s (engine.video_seconds)"
                 )
         return answer
+
+    def _serve(
+        self, child: "subprocess.Popen[bytes]", header: dict[str, Any], body: bytearray, serve: Ask | None
+    ) -> None:
+        """Answer a question of the child's; it waits as long as the network takes."""
+        if serve is None:
+            self._end()
+            raise _Died("asked for a network that it was not given")
+        try:
+            found = np.ascontiguousarray(serve(np.frombuffer(body, np.uint8).reshape(header["asked"])), np.float32)
+        except BaseException:
+            self._end()  # it would take the next request for its answer
+            raise
+        raw = json.dumps({"shape": found.shape}).encode()
+        patience = _Patience(child.pid, self.limits.seconds)
+        self._send(child, FRAME.pack(len(raw), found.nbytes) + raw + found.tobytes(), patience)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE

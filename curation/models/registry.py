@@ -75,8 +75,8 @@ ROLES: dict[str, Role] = {
         production="open_nsfw",
     ),
     "overlay": Role(
-        methods="boxes(pixels: Pixels) -> list of text lines, float32 [4, 2] each; "
-        "read(pixels, boxes) -> list[str], empty where unreadable",
+        methods="boxes(pixels: list[Pixels]) -> for each a list of text lines, float32 [4, 2]; "
+        "read(pixels, boxes of each) -> for each a list[str], empty where unreadable",
         backends={"rapidocr": f"{_HERE}.text_boxes:RapidOcr"},
         embedded="rapidocr",
         production="rapidocr",

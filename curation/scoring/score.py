@@ -139,7 +139,8 @@ class ChunkScorer:
     def videos(self) -> VideoReader:
         """The child process for videos, started with the first one."""
         if self._videos is None:
-            self._videos = VideoReader(self.limits, self.video_decoder)
+            shots = self.plan.named("shots")
+            self._videos = VideoReader(self.limits, self.video_decoder, shots.device if shots else "cpu")
         return self._videos
 
     def advance(self, work: InWork) -> None:

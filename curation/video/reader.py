@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.fs as pafs
+from numpy.typing import NDArray
 
 from curation.errors import CurationError
+from curation.inference.client import connect
+from curation.inference.network import Spec
+from curation.media.decode_worker import Ask
 from curation.media.sandbox import Decoder, Limits
 from curation.media.standardize import Recipe, Standardized
 from curation.pixels import Pixels, arrays_in
@@ -94,8 +98,9 @@ def _read_sha256(path: str, _version: tuple[int, ...]) -> str:
 class VideoReader:
     """One child process for a worker's videos. Every method raises DecodeError with a sentence."""
 
-    def __init__(self, limits: Limits, engine: str = "pyav") -> None:
-        self.engine = engine
+    def __init__(self, limits: Limits, engine: str = "pyav", shots_device: str = "cpu") -> None:
+        """`shots_device`: where TransNetV2 computes, in the child process or on "cuda"."""
+        self.engine, self.shots_device = engine, shots_device
         self.decoder = Decoder(replace(limits, memory_mb=limits.memory_mb + MEMORY_MB))
 
     def scan(
@@ -108,7 +113,13 @@ class VideoReader:
     ) -> dict[str, Any]:
         """`probe`, `pieces`, `cuts` and `shots`: see `curation.video.scan.scan`."""
         request = {"video": "scan", "path": path, "method": method, "threshold": threshold, "rules": rules}
-        return self._ask(request | {"given": given})[0]
+        served = method == "transnetv2" and self.shots_device != "cpu"
+        return self._ask(request | {"given": given, "served": served}, serve=self._shots if served else None)[0]
+
+    def _shots(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """`curation.video.shots.Predict` by the service."""
+        network = connect(Spec("curation.models.transnet:TransNetNetwork", "", self.shots_device))
+        return np.stack([marks for (marks,) in network.run("shots", [(window,) for window in windows])])
 
     def sample(self, path: str, span: Span, info: dict[str, Any], rate: str | None = None) -> Pixels:
         """A clip's sampled frames.
@@ -138,8 +149,10 @@ class VideoReader:
         info = {key: header[key] for key in ("original_width", "original_height")}
         return Standardized(rgb, tuple(header["resized"]), tuple(header["crop_ltrb"]), info)  # type: ignore[arg-type]
 
-    def _ask(self, request: dict[str, Any], recipe: Recipe | None = None) -> tuple[dict[str, Any], bytearray]:
-        return self.decoder.video(request | {"engine": self.engine}, recipe)
+    def _ask(
+        self, request: dict[str, Any], recipe: Recipe | None = None, serve: Ask | None = None
+    ) -> tuple[dict[str, Any], bytearray]:
+        return self.decoder.video(request | {"engine": self.engine}, recipe, serve)
 
     def close(self) -> None:
         self.decoder.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from curation.media.decode_worker import Ask
 from curation.media.standardize import Recipe
 from curation.video.clips import ClipRules
 
@@ -14,9 +15,12 @@ BEAT_S = 1.0
 
 
 def answer_video(
-    request: dict[str, Any], recipe: Recipe | None, beat: Callable[[], None]
+    request: dict[str, Any], recipe: Recipe | None, beat: Callable[[], None], ask: Ask | None = None
 ) -> tuple[dict[str, Any], bytes | memoryview]:
-    """Header and body; `beat` is called about once a second while frames keep coming. Raises Refused."""
+    """Header and body; `beat` is called about once a second while frames keep coming. Raises Refused.
+
+    ask  computes windows of frames for TransNetV2, where the request says that it is `served`
+    """
     from curation.video.cut import cut
     from curation.video.sampling import let_go, sample
     from curation.video.scan import scan
@@ -27,7 +31,8 @@ def answer_video(
     if request["video"] == "scan":
         rules = ClipRules(**request["rules"])
         given = request["given"]
-        return scan(path, request["method"], request["threshold"], rules, bound, alive, given, engine), b""
+        predict = ask if request["served"] else None
+        return scan(path, request["method"], request["threshold"], rules, bound, alive, given, engine, predict), b""
     span = request["start_s"], request["end_s"]
     rate = Fraction(request["rate"]) if request["rate"] else None
     if request["video"] == "sample":

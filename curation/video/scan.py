@@ -16,7 +16,7 @@ from curation.video.container import THREADS, Engine, frames, open_video, values
 from curation.video.given import given_pieces
 from curation.video.looks import Looks
 from curation.video.probe import Seen, Size, probe, size_facts
-from curation.video.shots import open_detector
+from curation.video.shots import Predict, open_detector
 
 BEFORE, BEHIND = "before the first frame that can be decoded", "behind the last frame, though the file declares it"
 LEAST_GAP = 0.001
@@ -24,8 +24,9 @@ LEAST_GAP = 0.001
 
 def scan(path: str, method: str, threshold: float | None, rules: ClipRules, max_pixels: int,
          alive: Callable[[], None], given: Sequence[tuple[float, float]] | None = None,
-         engine: Engine = "pyav") -> dict[str, Any]:  # fmt: skip
+         engine: Engine = "pyav", predict: Predict | None = None) -> dict[str, Any]:  # fmt: skip
     """What a video is and what becomes of each of its seconds. `given`: spans in seconds that are the clips.
+    `predict`: TransNetV2 elsewhere, see `curation.video.shots`.
 
     probe    a mapping, see `curation.video.probe`
     pieces   rows of start_frame, end_frame, start_s, end_s, reason, shot, given, and the size of the first frame
@@ -36,8 +37,8 @@ def scan(path: str, method: str, threshold: float | None, rules: ClipRules, max_
     """
     if engine == "pyav" and THREADS > 1:
         with contextlib.suppress(Refused, Damaged):
-            return _scan(path, method, threshold, rules, max_pixels, alive, given, engine, THREADS)
-    return _scan(path, method, threshold, rules, max_pixels, alive, given, engine, 1)
+            return _scan(path, method, threshold, rules, max_pixels, alive, given, engine, predict, THREADS)
+    return _scan(path, method, threshold, rules, max_pixels, alive, given, engine, predict, 1)
 
 
 class Damaged(Exception):
@@ -46,10 +47,10 @@ class Damaged(Exception):
 
 def _scan(path: str, method: str, threshold: float | None, rules: ClipRules, max_pixels: int,
           alive: Callable[[], None], given: Sequence[tuple[float, float]] | None,
-          engine: Engine, threads: int) -> dict[str, Any]:  # fmt: skip
+          engine: Engine, predict: Predict | None, threads: int) -> dict[str, Any]:  # fmt: skip
     with open_video(path, max_pixels, engine, threads) as video:
         times, looks, seen = array("d"), Looks(), Seen()
-        detector = open_detector(method, threshold, video.rate)
+        detector = open_detector(method, threshold, video.rate, predict)
         for time, frame in frames(video):
             if times and time <= times[-1]:
                 time = times[-1] + 1e-6  # a timestamp that stands still or goes back

