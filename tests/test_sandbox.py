@@ -28,7 +28,7 @@ from curation.media import decode_worker
 
 honest = decode_worker.answer
 
-def answer(request, data, beat=None):
+def answer(request, data, beat=None, ask=None):
     name, _, argument = data[:200].partition(b":")
     if name == b"crash":
         os.kill(os.getpid(), signal.SIGSEGV)
