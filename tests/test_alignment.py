@@ -60,6 +60,24 @@ def test_another_colour_is_no_copy() -> None:
     assert not same(of(Image.fromarray(coffee)), of(Image.fromarray(coffee[..., ::-1])))
 
 
+def test_edges_of_strong_colours_may_lie_beside_their_place() -> None:
+    """A crop of a test card is a copy of it; a card with other colours of one brightness is none."""
+
+    def card(hues: Sequence[str]) -> Image.Image:
+        image = Image.new("RGB", (384, 288), "grey")
+        draw = ImageDraw.Draw(image)
+        for i, hue in enumerate(hues):
+            draw.rectangle((16 + 44 * i, 20, 59 + 44 * i, 210), fill=hue)
+            draw.ellipse((20 + 44 * i, 220, 50 + 44 * i, 270 - 5 * i), fill=hues[-1 - i])
+        return image
+
+    bars = card(["white", "yellow", "cyan", "lime", "magenta", "red", "blue", "black"])
+    cut = bars.crop((29, 22, 355, 266))
+    assert same(of(bars), of(cut)) and same(of(cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)), of(bars))
+    luma, cb, cr = bars.convert("YCbCr").split()
+    assert not same(of(bars), of(Image.merge("YCbCr", (luma, cr, cb))))
+
+
 @pytest.mark.parametrize("ground", ["white", "black", "orange"])
 def test_of_flat_grounds_nothing_is_told(ground: str) -> None:
     plain = Image.new("RGB", (320, 320), ground)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.media.thumbnail import SIDE, unpacked
+from curation.media.thumbnail import COLOUR_SIDE, SIDE, unpacked
 
 Image = NDArray[np.float32]
 Map = NDArray[np.float32]
@@ -180,10 +180,23 @@ def _agree(one: Image, other: Image, place: Place) -> bool:
     gain = float(fine_a.std() / max(float(fine_b.std()), 1e-6))
     if visible < LEAST_VISIBLE / 2 or not 1 / MOST_GAIN <= gain <= MOST_GAIN:
         return False
-    off = (laid[..., 1:] - turned[..., 1:])[common]
-    off = off - np.clip(np.median(off, axis=0), -SHIFT, SHIFT)
-    coloured = float((np.linalg.norm(off, axis=1) > OFF_COLOUR).mean())
+    coloured = _off_colour(laid[..., 1:], turned[..., 1:], common)
     return correlation(a, b) >= LEAST_FULL and correlation(fine_a, fine_b) >= LEAST_DETAIL and coloured <= MOST_OFF
+
+
+def _off_colour(one: Image, other: Image, common: NDArray[np.bool_]) -> float:
+    """The share of the common part in which Cr and Cb (float32 [SIDE, SIDE, 2]) differ. Where both have an edge of
+    colours they may differ by a quarter of it more: they are stored in 12x12, so the edge lies beside its place in a crop."""
+    off = one - other
+    off = off - np.clip(np.median(off[common], axis=0), -SHIFT, SHIFT)
+    edge = np.minimum(*(np.linalg.norm(_spread(image), axis=2) for image in (one, other)))
+    return float((np.linalg.norm(off, axis=2) > OFF_COLOUR + edge / 4)[common].mean())
+
+
+def _spread(image: Image) -> Image:
+    """The largest less the smallest value within half a cell of colours, around each pixel."""
+    cell = np.ones((SIDE // COLOUR_SIDE + 1,) * 2, np.uint8)
+    return np.asarray(cv2.dilate(image, cell) - cv2.erode(image, cell), np.float32)
 
 
 def detail(luma: Image) -> Image:
