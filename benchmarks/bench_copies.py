@@ -138,7 +138,11 @@ def bench_clips(source: Path, most: int, work: Path) -> None:
     for path in sorted(source.iterdir()):
         for frames, rate in parts(path):
             small = np.asarray(Image.fromarray(frames[len(frames) // 2]).resize((32, 32))).astype(np.uint8)
-            if len(seen) < most and small.std((0, 1)).max() >= FLAT and all(apart(small, other) >= SAME for other in seen):
+            if (
+                len(seen) < most
+                and small.std((0, 1)).max() >= FLAT
+                and all(apart(small, other) >= SAME for other in seen)
+            ):
                 for edit, made in edited(frames).items():
                     write(folder / f"{len(seen):03d}@{edit}.mp4", made, rate)
                 seen.append(small)

@@ -21,6 +21,11 @@ class Unavailable(CurationError):
     """What every record needs cannot be had (a server is down): the run stops, no record is blamed. Exit code 1."""
 
 
+class TimedOut(CurationError):
+    """A limit of wall-clock time ended the reading of a record. A busy machine may be to blame, so the record is tried
+    again at the end of the phase, when nothing else runs. Exit code 1."""
+
+
 class NothingKept(CurationError):
     """Every record was dropped or quarantined; the message names the gate that emptied the run. Exit code 3."""
 

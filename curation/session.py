@@ -19,7 +19,7 @@ from curation.plan import Plan, digest
 from curation.progress import PhaseProgress, console
 from curation.reporting.ledger import Ledger, caption_lines, funnel, stage_costs
 from curation.reporting.models import busy, sentences, summary
-from curation.scoring import ids
+from curation.scoring import ids, second_try
 from curation.scoring.pending import Pending
 from curation.scoring.score import RunContext
 from curation.selection.select import Gate, decide
@@ -90,6 +90,7 @@ class Run:
                 progress.advance(report["rows"] + pending.resumed - seen)
                 seen = pending.resumed
             progress.advance(pending.resumed - seen)
+        self._try_again(pool, pending)
         pending.finish()
         if self.stages:
             ids.make_unique(self.store, rundir.score_files(self.store))
@@ -99,6 +100,21 @@ class Run:
             "resumed": pending.resumed,
         }
         return pending.records
+
+    def _try_again(self, pool: Pool, pending: Pending) -> None:
+        """Score once more what a limit of wall-clock time ended, one chunk after another: a busy machine decides
+        nothing."""
+        tasks = list(second_try.tasks(self.store, pending.files))
+        if not tasks:
+            return
+        records = sum(rows for rows, _ in tasks)
+        self.console.print(f"trying again, one after another: {records:,} records that a time limit ended")
+        with PhaseProgress("score", records, self.console) as progress:
+            for rows, task in tasks:
+                for report in self.reports(pool, iter([task_item(task)])):
+                    stage_costs([report], self.stages)
+                    self.note_waiting(report)
+                progress.advance(rows)
 
     def reports(self, pool: Pool, payloads: Iterator[Any]) -> Iterator[Any]:
         """Results of the engine; the engine starts with the first payload. Raises CurationError after failures."""

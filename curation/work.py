@@ -19,7 +19,7 @@ WORKER_MB = 500
 
 
 def task_item(task: ChunkTask) -> dict[str, Any]:
-    return {"chunk": asdict(task.chunk), "base": task.base}
+    return asdict(task)
 
 
 class ScoreWorker:
@@ -35,7 +35,7 @@ class ScoreWorker:
     def __call__(self, block: pa.Table) -> pa.Table:
         payload = value_of(block)
         try:
-            return item(self.scorer.score(ChunkTask(Chunk(**payload["chunk"]), payload["base"])))
+            return item(self.scorer.score(ChunkTask(**payload | {"chunk": Chunk(**payload["chunk"])})))
         except CurationError as error:
             return item({"failed": str(error)})
 

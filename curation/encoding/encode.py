@@ -20,7 +20,7 @@ from curation.encoding.account import ChannelSums, Footage
 from curation.encoding.buckets import Bucket, Clip, length, recipe
 from curation.encoding.earlier import FITTED, EarlierShards, Keys, Parts
 from curation.encoding.jobs import CODE_VERSION, ShardJob
-from curation.errors import CurationError, Unavailable
+from curation.errors import CurationError, TimedOut, Unavailable
 from curation.inference.client import waited
 from curation.manifest import EncodeSection
 from curation.media.sandbox import Decoder, Limits
@@ -87,6 +87,7 @@ class ShardEncoder:
         self._videos = VideoReader(settings.limits, settings.video_decoder)
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         self._earlier = EarlierShards(self.store)
+        self._timed_out: set[str] = set()
 
     @property
     def vae(self) -> Vae:
@@ -100,13 +101,15 @@ class ShardEncoder:
     def encode_item(self, item: dict[str, Any]) -> dict[str, Any]:
         """Make the shard of a job, or report the records that cannot be encoded; the report comes last.
 
-        The shard is written only when all its records could be encoded: otherwise they are dealt anew.
+        The shard is written only when all its records could be encoded: otherwise they are dealt anew. The report then
+        names those of them that a limit of wall-clock time ended.
         """
-        job = ShardJob(**item)
+        job = ShardJob(**{key: value for key, value in item.items() if key != "again"})
         rows = members_of(self.store, job)
         keys = [self._keys(row) for row in rows]
         failures: list[dict[str, str]] = []
-        report: dict[str, Any] = {"job": item, "failures": failures}
+        report: dict[str, Any] = {"job": job.as_item(), "failures": failures}
+        self._timed_out.clear()
         container = CONTAINERS[self.settings.encode.shards.format]
         with tempfile.TemporaryDirectory() as folder:
             local, sums, footage = Path(folder) / f"shard{container.suffix}", ChannelSums(), Footage()
@@ -120,9 +123,11 @@ class ShardEncoder:
                 report["sums"], report["footage"] = sums.as_json(), footage.as_json()
                 report["members"] = [{"id": row["id"], **asdict(each)} for row, each in zip(rows, keys, strict=True)]
                 self.store.put(job.staged(container.suffix), local)
+        if failures:
+            report |= {"timed_out": sorted(self._timed_out), "again": item.get("again", False)}
         name = job.failed if failures else job.done
         self.store.write(name, json.dumps(report, sort_keys=True).encode())
-        return {"job": item, "failures": failures, "samples": len(rows), "waited": waited()}
+        return {"job": job.as_item(), "failures": failures, "samples": len(rows), "waited": waited()}
 
     def close(self) -> None:
         """End the decoder's process and the threads."""
@@ -251,6 +256,8 @@ class ShardEncoder:
         except Unavailable:
             raise
         except CurationError as error:
+            if isinstance(error, TimedOut):
+                self._timed_out.add(row["id"])
             return str(error)
 
     def _clip(self, row: dict[str, Any]) -> Standardized | str:

@@ -64,9 +64,22 @@ def _round(run: Run, members: dict[ShardJob, list[str]], contents: Contents) -> 
     for made in (False, True):
         if todo := _unknown(run, members, made):
             _encode(run, members, todo, contents)
+        _try_again(run, members, contents)
         if found := failures(run.store, members):
             return found
     return {}
+
+
+def _try_again(run: Run, members: dict[ShardJob, list[str]], contents: Contents) -> None:
+    """Make once more, one after another, the shards with records that a limit of wall-clock time ended."""
+    there = {entry.name for entry in run.store.list(WORK)}
+    for job in [job for job in members if job.failed in there]:
+        report = json.loads(run.store.read(job.failed))
+        if report.get("timed_out") and not report.get("again"):
+            records = len(report["timed_out"])
+            run.console.print(f"trying again: {records:,} records of {job.name} that a time limit ended")
+            run.store.delete(job.failed)
+            _encode(run, members, [job], contents, again=True)
 
 
 def settings_of(plan: Plan, store: Store) -> EncodeSettings:
@@ -85,13 +98,15 @@ def settings_of(plan: Plan, store: Store) -> EncodeSettings:
     )
 
 
-def _encode(run: Run, members: dict[ShardJob, list[str]], todo: Sequence[ShardJob], contents: Contents) -> None:
-    """Make the shards of `todo`; afterwards each has its report."""
+def _encode(
+    run: Run, members: dict[ShardJob, list[str]], todo: Sequence[ShardJob], contents: Contents, again: bool = False
+) -> None:
+    """Make the shards of `todo`; afterwards each has its report. `again`: those of failures say that they stay."""
     write_members(run.store, todo, members, contents)
     with PhaseProgress("encode", sum(job.samples for job in todo), run.console) as progress:
         pool = encode_pool(settings_of(run.plan, run.store))
         progress.note(busy(run.servers) if pool.on_gpu else None)
-        for report in run.reports(pool, (job.as_item() for job in todo)):
+        for report in run.reports(pool, (job.as_item() | {"again": again} for job in todo)):
             run.note_waiting(report)
             progress.advance(report["samples"])
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from curation.errors import CurationError, Unavailable
+from curation.errors import CurationError, TimedOut, Unavailable
 from curation.manifest import EngineSection
 from curation.media.decode import NO_MEMORY
 from curation.media.decode_worker import FRAME, Ask, request_of
@@ -39,8 +39,16 @@ class DecodeError(CurationError):
     """A picture cannot be had; the message is the sentence for the ledger."""
 
 
+class StoodStill(DecodeError, TimedOut):
+    """The child used no CPU time for as long as it is waited for."""
+
+
 class _Died(Exception):
     """The child ended, or had to be ended; the message says how."""
+
+
+class _Still(_Died):
+    """It was ended for using no CPU time."""
 
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -68,7 +76,7 @@ class _Patience:
         if used - self._start > self.seconds:
             raise _Died(f"took longer than {self.seconds:g} s")
         if now - self._moved > STILL * self.seconds:
-            raise _Died(f"stood still for longer than {STILL * self.seconds:g} s")
+            raise _Still(f"stood still for longer than {STILL * self.seconds:g} s")
 
     @property
     def used(self) -> float:
@@ -147,7 +155,7 @@ class Decoder:
     def _ask(
         self, data: bytes, recipe: Recipe | None, more: dict[str, Any] | None = None, serve: Ask | None = None
     ) -> tuple[dict[str, Any], bytearray]:
-        reason = ""
+        reason, kind = "", DecodeError
         with self._lock:
             for _ in range(TRIES):
                 fresh = self._child is None
@@ -155,6 +163,7 @@ class Decoder:
                     header, body = self._once(data, recipe, more or {}, serve)
                 except _Died as death:
                     reason = str(death)
+                    kind = StoodStill if isinstance(death, _Still) else DecodeError
                     self._count_death(reason)
                     continue
                 self._deaths = 0
@@ -164,7 +173,7 @@ class Decoder:
                 if "refused" in header:
                     raise DecodeError(header["refused"])
                 return header, body
-        raise DecodeError(f"the decoder {reason}, {TRIES} times")
+        raise kind(f"the decoder {reason}, {TRIES} times")
 
     def _count_death(self, reason: str) -> None:
         """Raise Unavailable after so many deaths in a row that no record can be to blame."""

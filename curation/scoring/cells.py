@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -214,8 +214,11 @@ class Cells:
             seen[first] = occurrence + 1
             self.columns["id"][i] = record_id(*parts, occurrence, span) if occurrence else first
 
-    def adopt(self, table: pa.Table, fresh: set[str]) -> None:
-        """Take over the cells of an earlier scoring of the same rows; stages in `fresh` are left to be computed."""
+    def adopt(self, table: pa.Table, fresh: set[str], again: Collection[int] = ()) -> None:
+        """Take over the cells of an earlier scoring of the same rows; stages in `fresh` are left to be computed.
+
+        again  rows whose stored failure is forgotten; they are named anew, since a file's bytes are in its name
+        """
         kept = [
             stage for stage in self.stages if stage.name not in fresh and set(stage.writes) <= set(table.column_names)
         ]
@@ -226,6 +229,9 @@ class Cells:
         for i, row in enumerate(old):
             self.columns["scored"][i] = [stage for stage in row["scored"] or [] if stage in names]
             at = row["error_stage"]
+            if i in again:
+                self.columns["id"][i] = None
+                continue
             if row["error"] is not None and at not in fresh and self.alive[i] and self._still_failed(i, at):
                 self.fail(i, at, row["error"])
         for stage in kept:

@@ -20,10 +20,14 @@ _NAME = re.compile(r"^(\d{6,})-([0-9a-f]{16})\.parquet$")
 
 @dataclass(frozen=True)
 class ChunkTask:
-    """A chunk to score, with the file that an earlier manifest or source left for the same number."""
+    """A chunk to score, with the file that an earlier manifest or source left for the same number.
+
+    again  its file is complete but for records that a time limit ended: these are tried once more, one at a time
+    """
 
     chunk: Chunk
     base: str | None
+    again: bool = False
 
 
 def name(chunk: Chunk, plan: Plan) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import CurationError, Unavailable
+from curation.errors import CurationError, TimedOut, Unavailable
 from curation.inference.client import waited
 from curation.manifest import SourceSection
 from curation.media.sandbox import Decoder, Limits
 from curation.pixels import Pixels
 from curation.plan import Plan, PlannedStage
 from curation.record import Span
-from curation.scoring import chunkfile
+from curation.scoring import chunkfile, second_try
 from curation.scoring.cells import Cells
 from curation.scoring.chunkfile import Attempt, ChunkTask
 from curation.sources import read_chunk
@@ -46,6 +46,14 @@ class InWork:
     """What splitting learnt of the clips among the rows."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     computed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    timed_out: set[int] = field(default_factory=set)
+    """Rows that a limit of wall-clock time ended."""
+
+    def fail(self, row: int, stage: str, error: CurationError) -> None:
+        """Quarantine a row that cannot be read or decoded."""
+        if isinstance(error, TimedOut):
+            self.timed_out.add(row)
+        self.cells.fail(row, stage, str(error))
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,8 @@ class ChunkScorer:
         """Read the chunk's rows and what an earlier run already knows about them."""
         attempt = Attempt.begin(self.context.store, task.chunk)
         rows = list(read_chunk(task.chunk))
-        old = self._earlier(task)
+        note = second_try.find(self.context.store, task.chunk.number, task.base)
+        old = None if note and note.whole else self._earlier(task)
         videos = any(row.media == "video" and not row.error for row in rows)
         found: list[Found | None] = []
         if old is not None and videos:
@@ -114,13 +123,15 @@ class ChunkScorer:
             rows, found = [row for row, _ in split], [facts for _, facts in split]
         cells = Cells(rows, self.plan.stages)
         for i, facts in enumerate(found):
-            if facts is not None:
+            if facts is not None and facts.sha256:
                 cells.columns["content_sha256"][i] = facts.sha256
         if old is not None and old.num_rows == cells.size:
             stored = chunkfile.stored_metadata(old).get("stages", {})
-            cells.adopt(old, {stage.name for stage in self.plan.stages if stored.get(stage.name) != stage.fingerprint})
+            fresh = {stage.name for stage in self.plan.stages if stored.get(stage.name) != stage.fingerprint}
+            cells.adopt(old, fresh, note.rows if note else ())
         infos = {i: facts.info for i, facts in enumerate(found) if facts}
-        return InWork(task, cells, attempt, infos=infos)
+        late = {i for i, facts in enumerate(found) if facts and facts.timed_out}
+        return InWork(task, cells, attempt, infos=infos, timed_out=late)
 
     def _earlier(self, task: ChunkTask) -> pa.Table | None:
         """The chunk as an earlier run scored it, where its rows, and how videos are split, are the same."""
@@ -146,7 +157,7 @@ class ChunkScorer:
     def advance(self, work: InWork) -> None:
         """Run the stages over the chunk in micro-batches, decoding one batch ahead."""
         rows = range(work.cells.size)
-        careful = work.attempt.count > self.attempts
+        careful = work.attempt.count > self.attempts or work.task.again
         batches = self._decoded(work, [[i] for i in rows] if careful else _slices(rows))
         try:
             for batch, pixels in batches:
@@ -243,7 +254,7 @@ class ChunkScorer:
         except Unavailable:
             raise
         except CurationError as error:
-            work.cells.fail(row, "read", str(error))
+            work.fail(row, "read", error)
             return None
         finally:
             work.seconds["read"] += time.perf_counter() - started
@@ -265,7 +276,7 @@ class ChunkScorer:
         except Unavailable:
             raise
         except CurationError as error:
-            work.cells.fail(row, "decode", str(error))
+            work.fail(row, "decode", error)
             return None
         finally:
             work.seconds["decode"] += time.perf_counter() - started
@@ -279,7 +290,7 @@ class ChunkScorer:
         except Unavailable:
             raise
         except CurationError as error:
-            work.cells.fail(row, "decode", str(error))
+            work.fail(row, "decode", error)
             return None
         finally:
             work.seconds["decode"] += time.perf_counter() - started
@@ -290,9 +301,15 @@ class ChunkScorer:
         if any(value is None for value in work.cells.columns["id"]):
             work.cells.name_rows()
         file = chunkfile.name(chunk, self.plan)
+        again = bool(work.timed_out) and not work.task.again
+        if again:
+            videos = any(work.cells.columns["media"][i] == "video" for i in work.timed_out)
+            second_try.write(store, second_try.Note(chunk, file, tuple(sorted(work.timed_out)), videos))
         chunkfile.write(store, file, work.cells.table(chunkfile.metadata(chunk, self.plan)))
         if work.task.base not in (None, file):
             store.delete(f"{chunkfile.SCORES}/{work.task.base}")
+        if not again:
+            second_try.forget(store, chunk.number)
         work.attempt.end(store, chunk)
         return {
             "number": chunk.number,

@@ -185,8 +185,11 @@ def _agree(one: Image, other: Image, place: Place) -> bool:
 
 
 def _off_colour(one: Image, other: Image, common: NDArray[np.bool_]) -> float:
-    """The share of the common part in which Cr and Cb (float32 [SIDE, SIDE, 2]) differ. Where both have an edge of
-    colours they may differ by a quarter of it more: they are stored in 12x12, so the edge lies beside its place in a crop."""
+    """The share of the common part in which Cr and Cb (float32 [SIDE, SIDE, 2]) differ.
+
+    Where both have an edge of colours they may differ by a quarter of it more: colours are stored in 12x12, so that in
+    a crop the edge lies beside its place.
+    """
     off = one - other
     off = off - np.clip(np.median(off[common], axis=0), -SHIFT, SHIFT)
     edge = np.minimum(*(np.linalg.norm(_spread(image), axis=2) for image in (one, other)))

@@ -14,7 +14,7 @@ from email.message import Message
 from functools import lru_cache, partial
 from typing import Any, cast
 
-from curation.errors import CurationError
+from curation.errors import CurationError, TimedOut
 from curation.stores.location import trimmed_url
 
 AGENT = "curation"
@@ -39,8 +39,10 @@ class Refused(OSError):
 
 
 def get(url: str, guard: Guard, retries: int = 1) -> bytes:
-    """The body behind an http(s) URL. Raises CurationError with the reason; passing troubles are retried."""
+    """The body behind an http(s) URL. Raises CurationError with the reason, TimedOut where it was the time; passing
+    troubles are retried."""
     for attempt in range(retries + 1):
+        kind = CurationError
         try:
             return _get(url, guard)
         except urllib.error.HTTPError as error:
@@ -49,14 +51,13 @@ def get(url: str, guard: Guard, retries: int = 1) -> bytes:
             error.close()
         except (OSError, http.client.HTTPException, ValueError) as error:
             cause = error.reason if isinstance(error, urllib.error.URLError) else error
-            failure, passing = (
-                str(cause) or type(cause).__name__,
-                not isinstance(cause, Refused | ValueError | str),
-            )
+            failure = str(cause) or type(cause).__name__
+            passing = not isinstance(cause, Refused | ValueError | str)
+            kind = TimedOut if isinstance(cause, TimeoutError) else CurationError
         if not passing or attempt == retries:
             break
         time.sleep(0.5 * (attempt + 1))
-    raise CurationError(f"{url[:500]} cannot be downloaded: {failure[:300]}")
+    raise kind(f"{url[:500]} cannot be downloaded: {failure[:300]}")
 
 
 def _get(url: str, guard: Guard) -> bytes:

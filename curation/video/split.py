@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import CurationError, Unavailable
+from curation.errors import CurationError, TimedOut, Unavailable
 from curation.plan import Plan
 from curation.record import SourceRow, Span
 from curation.video.reader import VideoReader, on_disk
@@ -20,10 +20,12 @@ SPLITTERS = ("probe", "shots", "clips")
 
 @dataclass(frozen=True)
 class Found:
-    """What splitting learnt of one row: its file's hash and its video's facts."""
+    """What splitting learnt of one row: its file's hash and its video's facts; of a video that a time limit ended that
+    alone."""
 
-    sha256: str
+    sha256: str | None
     info: dict[str, Any]
+    timed_out: bool = False
 
 
 def split_rows(
@@ -55,7 +57,7 @@ def _clips(
     except Unavailable:
         raise
     except CurationError as error:
-        yield replace(row, error=str(error)), None
+        yield replace(row, error=str(error)), Found(None, {}, isinstance(error, TimedOut))
         return
     kept = [piece for piece in found["pieces"] if piece["reason"] is None]
     refused = [piece for piece in found["pieces"] if piece["reason"] is not None and piece["given"] is not None]
