@@ -25,7 +25,7 @@ _NAMED = re.compile(r"(?:LATIN .*|SYMBOL )LETTER (?:SMALL CAPITAL |DOTLESS |SCRI
 _SPELLED = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,3}[^\W_](?![^\W_])){2,}")
 _INSIDE = re.compile(r"(?<=[^\W_])(?:_|[^\w\s])+(?=[^\W_])")
 _CHUNK = re.compile(r"\S+")
-_EDGES = ".,;:!?\"'`()[]{}<>«»„“”‘’…*_-/\\"
+_EDGES = ".,;:!?\"'`()[]{}<>«»„“”\u2018\u2019…*_-/\\"
 
 
 def plain(text: str) -> str:
@@ -33,7 +33,7 @@ def plain(text: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     seen = "".join(sign for sign in folded.translate(_FILLERS) if unicodedata.category(sign) != "Cf")
     bare = _MARKS.sub("", unicodedata.normalize("NFD", seen))
-    return "".join(map(_digit, unicodedata.normalize("NFC", bare))).replace("ı", "i")
+    return "".join(map(_digit, unicodedata.normalize("NFC", bare))).replace("\u0131", "i")
 
 
 def _digit(sign: str) -> str:
@@ -67,8 +67,18 @@ def lookalikes() -> tuple[dict[str, str], dict[str, str]]:
     """
     from confusable_homoglyphs.confusables import confusables_data
 
-    small: dict[str, str] = {"п": "n", "и": "u", "г": "r", "я": "r", "т": "t", "к": "k", "м": "m", "в": "b", "η": "n"}
-    large: dict[str, str] = {"у": "u"}
+    small: dict[str, str] = {
+        "п": "n",
+        "и": "u",
+        "\u0433": "r",
+        "я": "r",
+        "т": "t",
+        "к": "k",
+        "м": "m",
+        "в": "b",
+        "η": "n",
+    }
+    large: dict[str, str] = {"\u0443": "u"}
     for sign, same in confusables_data.items():
         if len(sign) != 1 or sign.isascii() or unicodedata.category(sign)[0] not in "LS":
             continue

@@ -1,8 +1,8 @@
 """A list of words in many languages, and what of it stands in a text.
 
-An entry is a word; `word*` also what begins with it, `*word` what ends with it, `*word*` what has it inside; with a blank
-it is a phrase; `=word` is found as a whole word whatever its script. Entries in scripts that put no blanks between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), and
-Korean ones, whose endings are written to the stem, are found inside of words as well.
+An entry is a word; `word*` also what begins with it, `*word` what ends with it, `*word*` what has it inside; with a
+blank it is a phrase. Entries in scripts that put no blanks between words (Chinese, Japanese, Thai, Khmer, Burmese),
+and Korean ones, whose endings are written to the stem, are found inside of words; `=word` is found as a whole word.
 """
 
 import re
