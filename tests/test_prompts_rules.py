@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def test_recall_and_false_alarms() -> None:
     """The figures of the README, to the prompt; a row that is judged better raises them."""
     assert report(ROWS)[:2] == [
         "tuned on: recall 195/199 (98%), false alarms 1/133 (1%)",
-        "held out: recall 90/99 (91%), false alarms 1/66 (2%)",
+        "held out: recall 137/147 (93%), false alarms 6/111 (5%)",
     ]
 
 
@@ -76,8 +75,8 @@ def test_no_rows_no_division() -> None:
     assert wrong([Row(True, False, "en", "word", "a park")]) != []
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("text", ["n u d a " * 1250, "a" * 10_000, "n_" * 5000, "n*" * 5000, "д" * 10_000])
 def test_no_prompt_takes_long(text: str) -> None:
-    before = time.process_time()
+    """As long as the guard reads: a quadratic step would run into the limit."""
     verdict(text)
-    assert time.process_time() - before < 30

@@ -1,13 +1,21 @@
 """Every place where prompts enter the trainer, and what is said of one that is refused."""
 
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from helpers.chat import ChatServer
-from test_prompts_endpoint import honest, spec
+from helpers.chat import ChatServer, Reply
+from test_prompts_endpoint import honest, results, spec
 
 from curation.errors import Unavailable, UsageError
+from curation.stores.storage import Store
+from curation.trainer import grids
+from curation.trainer.config import TrainConfig
 from curation.trainer.evaluate import Evaluation, evaluate, read_prompts
+from curation.trainer.grids import first_captions
 from curation.trainer.guard import LONGEST, allowed, check_prompts
 from curation.trainer.sample import Request, Settings, paint
 from curation.trainer.train import train
@@ -81,3 +89,37 @@ def test_prompts_of_a_manifest_are_checked_before_training(tmp_path: Path, monke
     (shards / "index.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError, match=r"^m.yaml:8: train.prompts.1 is refused: it names sexual content"):
         train("m.yaml", None, [])
+
+
+def test_a_server_is_named_on_the_command_line_and_cannot_write_on_the_terminal() -> None:
+    def hostile(body: dict[str, Any], _: int) -> Reply:
+        return results(*([["\x1b[2Jgone"]] * len(body["input"])))
+
+    with ChatServer(hostile) as server:
+        command = [sys.executable, "-m", "curation", "sample", "a park", "--moderation", spec(server)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = "curate: the prompt is refused: the moderation server flags it as \\x1b[2Jgone"
+    assert done.returncode == 2 and done.stdout == "" and done.stderr == f"{told}{END}\n"
+
+
+def batches(*captions: str) -> Any:
+    """What a grid wants of batches: shards with captions."""
+    return SimpleNamespace(shards=[SimpleNamespace(meta={"captions": [caption]}) for caption in captions])
+
+
+def test_grids_leave_out_captions_that_are_refused() -> None:
+    with ChatServer(honest) as server:
+        given = batches("a nude", "a park", "a bad park", "a park", "a lake")
+        assert first_captions(given, spec(server)) == ["a park", "a lake"]
+    assert first_captions(batches("a nude")) == []
+
+
+def test_without_an_answer_there_is_no_grid_and_the_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ChatServer(lambda *_: (500, {}, b"")) as server:
+        config = TrainConfig(moderation=spec(server))
+        monkeypatch.setattr(grids, "Painter", lambda *_: SimpleNamespace(config=config))
+        grids.write_grid({"step": 4}, {}, batches("a park"), Store(str(tmp_path)))
+    assert "no grid of samples at step 4: the prompts were not checked" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
