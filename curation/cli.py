@@ -118,6 +118,10 @@ SamplerOption = Annotated[
 ShiftOption = Annotated[float, typer.Option("--shift", min=0.01, help="of a flow's timesteps towards noise; 1: even")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0)]
 EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="averaged weights, or the last ones")]
+ModerationOption = Annotated[
+    str | None,
+    typer.Option("--moderation", metavar="URL#MODEL", help="ask this server too, http://HOST:8000/v1#MODEL"),
+]
 BucketOption = Annotated[
     str | None, typer.Option("--bucket", metavar="TxHxW", help="frames and pixels; default the fullest bucket")
 ]
@@ -140,12 +144,13 @@ def sample(
     ema: EmaOption = True,
     fps: Annotated[float, typer.Option("--fps", help="of an mp4")] = 24.0,
     limit: Annotated[float, typer.Option("--punsafe", help="samples from this probability on are refused")] = 0.5,
+    moderation: ModerationOption = None,
 ) -> None:
     """Paint a prompt with a trained model."""
     from curation.trainer.sample import Request, Settings, paint
 
     settings = Settings(steps, sampler, guidance, rescale, shift, negative, bucket)  # type: ignore[arg-type]
-    typer.echo(paint(Request(prompt, n, seed, model, ema, out, fps, limit), settings))
+    typer.echo(paint(Request(prompt, n, seed, model, ema, out, fps, limit, moderation), settings))
 
 
 @app.command(name="eval")
@@ -171,6 +176,7 @@ def evaluate(
     seed: SeedOption = 0,
     ema: EmaOption = True,
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="the report, JSON")] = "eval.json",
+    moderation: ModerationOption = None,
 ) -> None:
     """Measure a trained model: distances to a reference set, score of its prompts."""
     from pathlib import Path
@@ -179,7 +185,7 @@ def evaluate(
     from curation.trainer.sample import Settings
 
     settings = Settings(steps, sampler, guidance, rescale, shift, bucket=bucket)  # type: ignore[arg-type]
-    asked = evaluation.Evaluation(model, reference, prompts, n, seed, ema, features, score)
+    asked = evaluation.Evaluation(model, reference, prompts, n, seed, ema, features, score, moderation)
     report = evaluation.evaluate(asked, settings)
     typer.echo(evaluation.table(report))
     typer.echo(f"{'report':<36} {evaluation.save(report, Path(out))}")

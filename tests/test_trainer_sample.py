@@ -171,7 +171,7 @@ def test_a_grid_is_painted_during_training(model: Path) -> None:
     ],
 )
 def test_an_unsafe_prompt_is_refused(prompt: str, reason: str, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"the prompt is refused: it asks for {reason}"):
+    with pytest.raises(UsageError, match=f"the prompt is refused: it names {reason}"):
         sampled(model, tmp_path / "x.png", prompt=prompt)
     assert not list(tmp_path.iterdir())
 
@@ -199,7 +199,8 @@ def test_a_refusal_is_a_sentence_and_an_exit_code(model: Path, tmp_path: Path) -
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "curate: the prompt is refused: it asks for sexual content\n" and done.stdout == ""
+    told = "curate: the prompt is refused: it names sexual content; say it in other words, or leave it out\n"
+    assert done.stderr == told and done.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,11 @@ import hashlib
 import http.client
 import io
 import json
-import os
 import socket
 import time
 import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -22,57 +17,16 @@ from PIL import Image
 from curation.errors import CurationError, Unavailable
 from curation.models.captioner import Effort, Scene
 from curation.models.captions import generated
+from curation.models.openai_server import COMMON, Server, cause, message, refusal, unreachable
 from curation.models.registry import ModelInfo
 from curation.stage import Failure
-from curation.stores.net import Guard, Refused, opener
+from curation.stores.net import Refused
 
-KEY = "CURATION_API_KEY"
-"""The environment variable with the server's key. A name of its own: no other service's key is sent to a manifest's."""
-MAX_ANSWER = 4_000_000
 BACKOFF_S, LONGEST_WAIT_S = 0.5, 30.0
 ASK_S = 10.0
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-COMMON = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
-"""Answers that every record would get: the address, the key or the model is wrong."""
 SUSPICIOUS = 8
 """So many records of a batch, none of which was answered, are no longer the records' fault."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """`http://HOST:8000/v1#MODEL`: the address is the manifest's own choice and may be a private one."""
-
-    url: str
-    model: str
-
-    @classmethod
-    def parse(cls, argument: str) -> "Server":
-        """Raises CurationError with what is wrong."""
-        url, _, model = argument.partition("#")
-        try:
-            parts = urllib.parse.urlsplit(url)
-            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
-            _ = parts.port
-        except ValueError:
-            sound = False
-        if not sound or not model.strip():
-            raise CurationError(
-                f"'openai:{argument[:200]}' is no server and model; say openai:http://HOST:8000/v1#MODEL"
-            )
-        if parts.username or parts.password:
-            raise CurationError(f"a server's key does not belong in its address; put it into the environment as {KEY}")
-        return cls(url.rstrip("/"), model.strip())
-
-    def open(self, path: str, timeout_s: float, body: Any = None) -> bytes:
-        """The answer to a POST of `body`, or to a GET. Raises HTTPError for all but 2xx, OSError, HTTPException."""
-        headers = {"User-Agent": "curation", "Content-Type": "application/json", "Accept": "application/json"}
-        if key := os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {key}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, headers)
-        guard = Guard(MAX_ANSWER, private_addresses=True, timeout_s=timeout_s, redirects=0)
-        with opener(guard).open(request, timeout=timeout_s) as response:
-            return bytes(response.read())
 
 
 class OpenAiCaptioner:
@@ -100,9 +54,9 @@ class OpenAiCaptioner:
             names = [str(entry["id"]) for entry in listed["data"]]
         except urllib.error.HTTPError as error:
             with error:
-                return _common(server, error) if error.code in COMMON - {404, 405} else None
+                return refusal(server, error) if error.code in COMMON - {404, 405} else None
         except (OSError, http.client.HTTPException) as error:
-            return _unreachable(server, error)
+            return unreachable(server, error)
         except (ValueError, KeyError, TypeError):
             return None
         if names and server.model not in names:
@@ -139,16 +93,16 @@ class OpenAiCaptioner:
             except urllib.error.HTTPError as error:
                 with error:
                     if error.code in COMMON:
-                        raise Unavailable(_common(self.server, error)) from error
-                    failure = f"the caption server answered {error.code}: {_message(error)}"
+                        raise Unavailable(refusal(self.server, error)) from error
+                    failure = f"the caption server answered {error.code}: {message(error, self.server.key)}"
                     if error.code not in PASSING:
                         return Failure(failure)
                     wait = _asked_for(error, wait)
             except Refused as error:
                 return Failure(f"the caption server's answer is not read: {error}")
             except (OSError, http.client.HTTPException) as error:
-                gone = isinstance(_cause(error), ConnectionRefusedError | socket.gaierror)
-                failure = _unreachable(self.server, error)
+                gone = isinstance(cause(error), ConnectionRefusedError | socket.gaierror)
+                failure = unreachable(self.server, error)
             except ValueError as error:
                 return Failure(f"the caption server's answer has no caption: {error}"[:300])
             if attempt < effort.retries:
@@ -192,40 +146,3 @@ def _asked_for(error: urllib.error.HTTPError, wait: float) -> float:
     """The seconds of a Retry-After header, bounded; `wait` without one."""
     asked = error.headers.get("Retry-After", "")
     return min(LONGEST_WAIT_S, float(asked)) if asked.isascii() and asked.isdigit() else wait
-
-
-def _common(server: Server, error: urllib.error.HTTPError) -> str:
-    if error.code in (401, 403):
-        told = "refuses the key" if os.environ.get(KEY) else "wants a key"
-        return f"the server at {server.url} {told} ({error.code}); put it into the environment as {KEY}"
-    if 300 <= error.code < 400:
-        target = str(error.headers.get("Location"))[:200]
-        return f"the server at {server.url} redirects to {target}, which is not followed; name the final address"
-    return f"the server at {server.url} answered {error.code}: {_message(error)}; is it the right path and model?"
-
-
-def _message(error: urllib.error.HTTPError) -> str:
-    """What the server says, on one bounded line, without the key."""
-    try:
-        text = error.read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException):
-        text = ""
-    with suppress(ValueError, AttributeError, RecursionError):  # not in OpenAI's form: then it is told as it came
-        told = json.loads(text)
-        told = told.get("error", told)
-        text = str(told.get("message", told) if isinstance(told, dict) else told)
-    if key := os.environ.get(KEY):
-        text = text.replace(key, "***")
-    return (generated(text) or str(error.reason))[:200]
-
-
-def _unreachable(server: Server, error: BaseException) -> str:
-    cause = _cause(error)
-    told = (
-        "took too long" if isinstance(cause, TimeoutError) else f"cannot be reached ({cause or type(cause).__name__})"
-    )
-    return f"the server at {server.url} {told}"[:400]
-
-
-def _cause(error: BaseException) -> Any:
-    return error.reason if isinstance(error, urllib.error.URLError) else error

@@ -72,6 +72,7 @@ class TrainConfig(BaseModel):
     keep: int = Field(3, ge=1, description="checkpoints kept, the last ones")
     sample_every: int = Field(0, ge=0, description="steps between grids of samples; 0 for none")
     prompts: tuple[str, ...] = Field((), description="of the grids; default captions of the shards")
+    moderation: str | None = Field(None, description="http://HOST/v1#MODEL, a server that is asked about the prompts")
     guidance: float = Field(3.0, ge=0, description="of the grids")
     sampling_steps: int = Field(30, ge=1, description="of the grids")
 

@@ -20,6 +20,7 @@ from curation.shards.reader import Shards
 from curation.stores.storage import Store
 from curation.trainer import checkpoint, metrics
 from curation.trainer.features import Extractor, Pictures, extractor
+from curation.trainer.guard import allowed, check_prompts
 from curation.trainer.sample import Painter, Settings, newest
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -33,6 +34,7 @@ class Evaluation:
     prompts    a text file, one a line; None: captions of the reference shards, or of the training's
     n          samples, and at most as many reference pictures as there are
     features   see `features.extractor`
+    moderation `http://HOST/v1#MODEL`, a server that is asked about the prompts; None: the word list alone
     score      the image-text model of the CLIP score: `embedded`, or open_clip:MODEL:WEIGHTS
     """
 
@@ -44,6 +46,7 @@ class Evaluation:
     ema: bool = True
     features: str = "embedded"
     score: str = "embedded"
+    moderation: str | None = None
 
 
 def evaluate(asked: Evaluation, settings: Settings) -> dict[str, Any]:
@@ -53,6 +56,7 @@ def evaluate(asked: Evaluation, settings: Settings) -> dict[str, Any]:
     """
     if asked.n < 2:
         raise UsageError(f"--n {asked.n}: a distance between sets needs 2 or more")
+    own = read_prompts(asked.prompts, asked.moderation) if asked.prompts else None
     look = extractor(asked.features)
     saved = checkpoint.find(asked.model or newest())
     painter = Painter.of(saved, asked.ema)
@@ -60,7 +64,7 @@ def evaluate(asked: Evaluation, settings: Settings) -> dict[str, Any]:
     factor = painter.state["vae"]["spatial_factor"]
     size = (shape[2] * factor, shape[3] * factor)
     reference, captions, described = _reference(asked, painter, size)
-    prompts = _prompts(asked, captions, painter)
+    prompts, left_out = (own, 0) if own else _captions(asked, captions, painter)
     order = np.random.default_rng([asked.seed, 5]).permutation(len(prompts))
     wanted = [prompts[order[i % len(order)]] for i in range(asked.n)]
     samples = _stills(painter.paint(wanted, asked.seed, settings))
@@ -68,6 +72,7 @@ def evaluate(asked: Evaluation, settings: Settings) -> dict[str, Any]:
         "metrics": _measured(look, samples, reference) | _scored(asked.score, samples, wanted),
         "samples": len(samples),
         "prompts": len(set(wanted)),
+        "captions_left_out": left_out,
         "reference": described | {"pictures": len(reference)},
         "size": f"{size[1]}x{size[0]}",
         "features": look.name,
@@ -167,20 +172,31 @@ def _decoded(
     return np.stack(pictures), captions, {"shards": shards.store.root, "resize": f"none: {how}"}
 
 
-def _prompts(asked: Evaluation, captions: list[str], painter: Painter) -> list[str]:
-    if asked.prompts:
-        try:
-            lines = Path(asked.prompts).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--prompts {asked.prompts} cannot be read: {error}") from error
-        captions = [line.strip() for line in lines if line.strip()]
-    elif not captions:
+def read_prompts(file: str, moderation: str | None = None) -> list[str]:
+    """The lines of a file that are not empty. Raises UsageError where it cannot be read or a line is refused."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--prompts {file} cannot be read: {error}") from error
+    found = {f"--prompts {file}:{number}": line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+    if not found:
+        raise UsageError(f"--prompts {file} holds no prompt: write one a line")
+    check_prompts(found, moderation)
+    return list(found.values())
+
+
+def _captions(asked: Evaluation, captions: list[str], painter: Painter) -> tuple[list[str], int]:
+    """Captions to sample from, and how many the guard left out: they are data, and one of them is no reason to stop."""
+    if not captions:
         shards = Shards(painter.state["shards"], painter.state["vae"]["sha256"])
         some = np.random.default_rng([asked.seed, 7]).permutation(len(shards))[: asked.n]
         captions = [caption for number in some for caption in shards[int(number)].meta["captions"][:1]]
     if not captions:
         raise UsageError("there are no captions to sample from: give --prompts FILE with one a line")
-    return captions
+    passed = allowed(captions, asked.moderation)
+    if not passed:
+        raise UsageError(f"the guard refuses all {len(captions):,} captions: give --prompts FILE with one a line")
+    return passed, len(captions) - len(passed)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -188,9 +204,15 @@ def table(report: dict[str, Any]) -> str:
     rows = [
         (name, f"{value:,.4f}" if isinstance(value, float) else str(value)) for name, value in report["metrics"].items()
     ]
-    how = report["sampling"]
+    how, left_out = report["sampling"], f"{report['captions_left_out']:,} captions left out by the prompt guard"
     rows += [
         ("samples", f"{report['samples']:,} of {report['size']}, {report['prompts']:,} prompts"),
+        *(
+            [("left out", f"{out:,} captions that the prompt guard refuses")]
+            if (out := report["captions_left_out"])
+            else []
+        ),
+        *([("guard", left_out)] if report["captions_left_out"] else []),
         ("reference", f"{report['reference']['pictures']:,}, {report['reference']['resize']}"),
         ("features", f"{report['features']}, resize: {report['resize']}"),
         ("sampling", f"{how['method']}, {how['steps']} steps, guidance {how['guidance']:g}, seed {how['seed']}"),

@@ -1,36 +1,54 @@
 """What may be asked for and what may be handed out: a check of prompts before, of pictures after."""
 
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from curation.errors import CurationError, UsageError
 from curation.models import open_model
 from curation.pixels import Pixels
+from curation.prompts import endpoint
+from curation.prompts.rules import verdict
 from curation.trainer.pictures import Frames
 
-_CHILD = (
-    r"child(?:ren)?|kids?|minors?|toddlers?|infants?|bab(?:y|ies)|teens?|teenagers?|preteens?|underage"
-    r"|schoolgirls?|schoolboys?"
-)
-_SEXUAL = r"nudes?|naked|nud(?:e|ity)|sex(?:ual|y)?|porn\w*|erotic\w*|nsfw|topless|undress\w*|hentai|genitals?|explicit"
-_GORE = r"gore|behead\w*|decapitat\w*|dismember\w*|torture[ds]?|mutilat\w*"
-RULES = (
-    ("sexual content with minors", re.compile(rf"(?=.*\b(?:{_CHILD})\b)(?=.*\b(?:{_SEXUAL})\b)", re.S)),
-    ("sexual content", re.compile(rf"\b(?:{_SEXUAL})\b")),
-    ("extreme violence", re.compile(rf"\b(?:{_GORE})\b")),
-)
-"""Word lists catch what is plainly said, no more; pictures are looked at as well."""
+LONGEST = 10_000
+"""Characters of a prompt; a longer one is refused unread, for the time that a check of it would take."""
 
 
-def check_prompt(prompt: str) -> None:
-    """Raises UsageError with the rule that a prompt breaks."""
-    plain = unicodedata.normalize("NFKC", prompt).casefold()
-    for reason, pattern in RULES:
-        if pattern.search(plain):
-            raise UsageError(f"the prompt is refused: it asks for {reason}")
+def check_prompts(prompts: Mapping[str, str], moderation: str | None = None) -> None:
+    """Raises UsageError with the place and the fault of the first prompt that is refused.
+
+    prompts     the place of each, as the user knows it (`--negative`, `prompts.txt:3`) -> its text
+    moderation  `http://HOST/v1#MODEL`, a server to ask about those that the word list passes; see `prompts.endpoint`
+    Raises Unavailable where the server gives no answer: what was not checked is not painted.
+    """
+    reasons = _reasons(list(prompts.values()), moderation)
+    for place, reason in zip(prompts, reasons, strict=True):
+        if reason:
+            raise UsageError(f"{place} is refused: {reason}; say it in other words, or leave it out")
+
+
+def allowed(captions: Sequence[str], moderation: str | None = None) -> list[str]:
+    """Those captions that `check_prompts` would pass, in their order."""
+    return [text for text, reason in zip(captions, _reasons(captions, moderation), strict=True) if not reason]
+
+
+def _reasons(prompts: Sequence[str], moderation: str | None) -> list[str | None]:
+    reasons = [_reason(prompt) for prompt in prompts]
+    if moderation:
+        asked = [number for number, prompt in enumerate(prompts) if prompt.strip() and not reasons[number]]
+        answers = endpoint.categories([prompts[number] for number in asked], moderation)
+        for number, found in zip(asked, answers, strict=True):
+            if found is not None:
+                reasons[number] = f"the moderation server flags it{f' as {found}' if found else ''}"
+    return reasons
+
+
+def _reason(prompt: str) -> str | None:
+    if len(prompt) > LONGEST:
+        return f"it has {len(prompt):,} characters, and at most {LONGEST:,} are checked"
+    broken = verdict(prompt)
+    return f"it names {broken}" if broken else None
 
 
 def check_pictures(frames: Frames, threshold: float = 0.5) -> None:

@@ -16,7 +16,7 @@ from curation.shards.dataset import padded
 from curation.trainer import checkpoint
 from curation.trainer.checkpoint import Checkpoint, Tensors
 from curation.trainer.config import TrainConfig
-from curation.trainer.guard import check_pictures, check_prompt
+from curation.trainer.guard import check_pictures, check_prompts
 from curation.trainer.model import check_weights
 from curation.trainer.pictures import Frames, save
 from curation.trainer.samplers import Method, guided, sample
@@ -168,7 +168,10 @@ class Painter:
 
 @dataclass(frozen=True)
 class Request:
-    """What `curate sample` asks for beside the settings."""
+    """What `curate sample` asks for beside the settings.
+
+    moderation  `http://HOST/v1#MODEL`, a server that is asked about the prompts; None: the word list alone
+    """
 
     prompt: str
     n: int = 4
@@ -178,12 +181,12 @@ class Request:
     out: str = "sample.png"
     fps: float = 24.0
     limit: float = 0.5
+    moderation: str | None = None
 
 
 def paint(request: Request, settings: Settings) -> Path:
     """`curate sample`: n pictures or clips of one prompt as a grid; nothing is written where a check refuses."""
-    check_prompt(request.prompt)
-    check_prompt(settings.negative)
+    check_prompts({"the prompt": request.prompt, "--negative": settings.negative}, request.moderation)
     if request.n < 1:
         raise UsageError(f"--n {request.n}: say 1 or more")
     painter = Painter.of(checkpoint.find(request.model or newest()), request.ema)

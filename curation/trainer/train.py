@@ -18,6 +18,7 @@ from curation.stores.lock import RunLock
 from curation.stores.storage import Store
 from curation.trainer import checkpoint
 from curation.trainer.config import TrainConfig
+from curation.trainer.guard import check_prompts
 from curation.trainer.log import following
 
 
@@ -54,7 +55,7 @@ def train(source: str, out: str | None, overrides: Sequence[str], address: str |
 
 
 def job_of(source: str, out: str | None, overrides: Sequence[str]) -> Job:
-    """Checks the source and the config; loads no model."""
+    """Checks the source, the config and its prompts; loads no model."""
     folder = Store(source) if not source.endswith((".yaml", ".yml")) else None
     if folder is not None:
         place = next((s for s in (folder, folder.child("shards")) if s.exists(INDEX)), None)
@@ -76,7 +77,15 @@ def job_of(source: str, out: str | None, overrides: Sequence[str]) -> Job:
         shards, out = Store(run).child("shards").root, out or f"{run}/train"
         if not Store(shards).exists(INDEX):
             raise UsageError(f"{shards} holds no {INDEX}: `curate run {source}` makes the shards first")
-    return Job(shards, Store(out).root, _checked(data, name, lines).model_dump(mode="json"))
+    config = _checked(data, name, lines)
+    check_prompts({_place(name, lines, n): prompt for n, prompt in enumerate(config.prompts)}, config.moderation)
+    return Job(shards, Store(out).root, config.model_dump(mode="json"))
+
+
+def _place(name: str, lines: dict[yamlfile.Path, int], number: int) -> str:
+    """Where a prompt of the grids stands."""
+    at = f"{name}:{line_of(lines, ('train', 'prompts', number))}:" if lines else name
+    return f"{at} train.prompts.{number}"
 
 
 def _checked(data: dict[str, Any], name: str, lines: dict[yamlfile.Path, int]) -> TrainConfig:
