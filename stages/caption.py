@@ -51,7 +51,7 @@ class Caption(ModelStage):
     """A caption by a vision-language model, or embedded: tags and overlay text in a sentence, marked as such.
 
     embedded                    from `- tags` and `- overlay` before it; names objects, describes no scenes
-    transformers:HUB/ID         or a folder: Qwen-VL, SmolVLM, LLaVA, BLIP ...; in the worker, one record at a time
+    transformers:HUB/ID         or a folder: Qwen-VL, SmolVLM, LLaVA, BLIP ...; on a GPU in batches
     openai:http://HOST/v1#MODEL any OpenAI-compatible server, such as vLLM; its key, where it wants one, stands in
                                 the environment variable CURATION_API_KEY
     A clip is shown as several frames in one request. The source's captions are never touched: encode puts this one

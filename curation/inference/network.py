@@ -89,6 +89,8 @@ class Network(ABC):
     """
 
     facts: Mapping[str, Any] = {}
+    patience_s: ClassVar[float | None] = None
+    """How long a row waits for others to fill its batch; None for the server's own measure, some milliseconds."""
     exact: ClassVar[bool] = False
     """True where a row's answer cannot depend on the other rows of its batch, whatever the batch's size."""
 

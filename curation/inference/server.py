@@ -1,8 +1,8 @@
 """Gathers the requests of many workers into batches for the networks of one device.
 
 Requests wait in a queue per network and signature. A queue is due when it fills a batch, or when its oldest row has
-waited for `flush_s`. Three threads take due batches: while one computes, the next one is queued on the device behind
-it, and the one after that is copied together.
+waited for `flush_s`, or for what its network says instead. Three threads take due batches: while one computes, the next
+one is queued on the device behind it, and the one after that is copied together.
 """
 
 import sys
@@ -246,12 +246,13 @@ class Server:
         due: Key | None = None
         oldest, wait = float("inf"), None
         for key, queue in self._queues.items():
-            since = queue[0].since
-            full = len(queue) >= self._runners[key[0]].sizes[key[1]].largest
-            if (full or (now - since >= self.flush_s and self._batches < ENOUGH)) and since < oldest:
+            since, runner = queue[0].since, self._runners[key[0]]
+            full = len(queue) >= runner.sizes[key[1]].largest
+            left = since + (self.flush_s if runner.network.patience_s is None else runner.network.patience_s) - now
+            if (full or (left <= 0 and self._batches < ENOUGH)) and since < oldest:
                 due, oldest = key, since
-            elif self._batches < ENOUGH and (wait is None or since + self.flush_s - now < wait):
-                wait = max(0.0, since + self.flush_s - now)
+            elif self._batches < ENOUGH and (wait is None or left < wait):
+                wait = max(0.0, left)
         return due, wait
 
     def _note_busy(self) -> None:

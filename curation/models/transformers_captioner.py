@@ -1,24 +1,32 @@
-"""Captions from vision-language models of transformers, run in this process."""
+"""Captions from vision-language models of transformers: what they are shown and asked, and what they say."""
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.errors import CurationError
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.errors import CurationError, Unavailable
+from curation.inference.client import connect
+from curation.inference.network import Precision, Row, Spec
+from curation.inference.torch_network import computing_device
 from curation.models.captioner import Effort, Scene
 from curation.models.captions import generated
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
 from curation.models.registry import ModelInfo
 from curation.models.torchvision_mend import mend
+from curation.models.transformers_network import CACHE_MB, NONE, call_of, row_of
 from curation.stage import Failure, sentence
-from curation.threads import one_thread
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHTS_MB = 9000
 PARTS = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 """Suffixes of the files that decide a caption: weights, configs, tokenizer, chat template."""
 
@@ -30,8 +38,8 @@ class TransformersCaptioner:
     order, then the question. Without one (BLIP, GIT) a model sees the middle picture alone and gets no question,
     unless the manifest gives a `prompt` of its own: that is how the caption then begins.
 
-    One scene at a time, greedily, fp32 on a CPU and bf16 on a GPU: a caption must not depend on its neighbours.
-    Only safetensors are read, and no code of a repository is run.
+    Greedily; on a CPU in fp32, one scene at a time, on a GPU in bf16, in batches whose size is always the same: a
+    caption must not depend on its neighbours. Only safetensors are read, and no code of a repository is run.
     """
 
     @staticmethod
@@ -48,38 +56,59 @@ class TransformersCaptioner:
             lacking = [] if CONFIG in names else [CONFIG]
             lacking += [] if any(path.suffix == ".safetensors" for path in files) else ["*.safetensors"]
             why = f"the folder {folder} has no {' and no '.join(lacking)}" if lacking else None
-            return ModelInfo(f"transformers:{folder.name}", "" if why else sha256(*files), why)
+            return ModelInfo(f"transformers:{folder.name}", "" if why else sha256(*files), why, **_gpu(folder))
         if problem := hub_problem(argument, WEIGHTS):
-            return ModelInfo(f"transformers:{argument}", "", problem)
+            return ModelInfo(f"transformers:{argument}", "", problem, **_gpu())
         digest = hashlib.sha256(f"{argument}@{commit_of(argument, WEIGHTS)}".encode()).hexdigest()
-        return ModelInfo(f"transformers:{argument}", digest)
+        return ModelInfo(f"transformers:{argument}", digest, **_gpu())
 
     def __init__(self, argument: str, device: str = "cpu") -> None:
         if problem := self.describe(argument).problem:  # a hub that is out of reach would be retried for a minute
             raise CurationError(f"the captioner 'transformers:{argument}' cannot be had: {problem}")
-        self.device = device
-        self.processor, self.model = _loaded(argument, device)
+        self.processor = _load_processor(argument)
+        precision: Precision = "bf16" if computing_device(device) != "cpu" else "fp32"
+        self.network = connect(Spec("curation.models.transformers_network:CaptionNetwork", argument, device, precision))
+        self.ends = set(self.network.facts["ends"])
+        self.batched = device != "cpu"
         self.chats = getattr(self.processor, "chat_template", None) is not None
 
     def captions(self, scenes: Sequence[Scene], effort: Effort) -> list[str | Failure | None]:
         """A caption a scene; None where the model says nothing, a Failure for pictures that it cannot take."""
-        return [self._guarded(scene, effort.max_tokens) for scene in scenes]
+        prepared = [self._prepared(scene) for scene in scenes]
+        answers: list[str | Failure | None] = [each if isinstance(each, Failure) else None for each in prepared]
+        calls: dict[str, list[int]] = defaultdict(list)
+        for i, each in enumerate(prepared):
+            if not isinstance(each, Failure):
+                calls[call_of(effort.max_tokens, self.chats, each[0])].append(i)
+        for call, places in calls.items():
+            rows = [each[1] for i in places if not isinstance(each := prepared[i], Failure)]
+            for i, answer in zip(places, self._said(call, rows, effort.max_tokens), strict=True):
+                answers[i] = answer
+        return answers
 
-    def _guarded(self, scene: Scene, max_tokens: int) -> str | Failure | None:
+    def _said(self, call: str, rows: Sequence[Row], max_tokens: int) -> list[str | Failure | None]:
+        """After a failed batch each scene is tried alone: one that the model cannot take costs its own record; where it
+        can take none, the model is to blame."""
         try:
-            return self._caption(scene, max_tokens)
+            return [self._caption(tokens, max_tokens) for (tokens,) in self.network.run(call, rows)]
+        except Unavailable as error:
+            if len(rows) == 1:
+                return [Failure(sentence(error))]
+            said = [self._said(call, [row], max_tokens)[0] for row in rows]
+            if all(isinstance(each, Failure) for each in said):
+                raise
+            return said
+
+    def _prepared(self, scene: Scene) -> tuple[list[str], Row] | Failure:
+        try:
+            return row_of(self._chat(scene) if self.chats else self._plain(scene), self.batched and self.chats)
         except (ValueError, RuntimeError, TypeError, IndexError) as error:  # what processors raise at odd pictures
             return Failure(sentence(error))
 
-    def _caption(self, scene: Scene, max_tokens: int) -> str | None:
-        import torch
-
-        inputs = (self._chat(scene) if self.chats else self._plain(scene)).to(self.device, self.model.dtype)
-        with torch.inference_mode(), self._threads():
-            tokens = self.model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=max_tokens)[0]
-        fresh = tokens[inputs["input_ids"].shape[1] :] if self.chats else tokens
+    def _caption(self, tokens: NDArray[np.int64], max_tokens: int) -> str | None:
+        fresh = tokens[tokens != NONE]
         text = self.processor.batch_decode(fresh[None], skip_special_tokens=True)[0]
-        return generated(text, cut=len(fresh) >= max_tokens and int(fresh[-1]) not in self._ends())
+        return generated(text, cut=len(fresh) >= max_tokens and int(fresh[-1]) not in self.ends)
 
     def _chat(self, scene: Scene) -> Any:
         pictures = [{"type": "image", "image": image} for image in scene.images]
@@ -93,13 +122,11 @@ class TransformersCaptioner:
         words = {"text": scene.beginning} if scene.beginning else {}
         return self.processor(images=middle, return_tensors="pt", **words)
 
-    def _ends(self) -> set[int]:
-        ends = self.model.generation_config.eos_token_id
-        return set(ends) if isinstance(ends, list) else {ends}
 
-    def _threads(self) -> AbstractContextManager[None]:
-        """Sums on a CPU, and with them a word now and then, would depend on how many threads a worker has."""
-        return one_thread() if self.device == "cpu" else nullcontext()
+def _gpu(folder: Path | None = None) -> dict[str, Any]:
+    """That it computes on a GPU too, and what it takes there: weights as they are stored, of the hub's a 4B model's."""
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors")) >> 20 if folder else WEIGHTS_MB
+    return {"devices": ("cpu", "cuda"), "gpu_mb": stored + CACHE_MB}
 
 
 def _folder(argument: str) -> Path | None:
@@ -120,28 +147,31 @@ def _fetched(repository: str) -> str:
     return snapshot_download(repository, revision=commit_of(repository, WEIGHTS), allow_patterns=wanted)
 
 
-def _loaded(argument: str, device: str) -> tuple[Any, Any]:
-    """Processor and model. Raises CurationError, also for weights that do not fit the config."""
+def _load_processor(argument: str) -> Any:
+    """Raises CurationError."""
     mend()
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoProcessor
 
-    folder = _folder(argument)
-    try:
-        source = str(folder or _fetched(argument))
-        where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-        processor = AutoProcessor.from_pretrained(source, **where)
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        model: Any
-        report: Any
+    with _loading(argument):
+        return AutoProcessor.from_pretrained(_source(argument), trust_remote_code=False, local_files_only=True)
+
+
+def load_model(argument: str, dtype: Any) -> Any:
+    """The model on the CPU, for greedy answers. Raises CurationError, also for weights that do not fit the config."""
+    mend()
+    from transformers import AutoModelForImageTextToText
+
+    model: Any
+    report: Any
+    with _loading(argument):
         model, report = AutoModelForImageTextToText.from_pretrained(  # type: ignore[misc]
-            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **where
+            _source(argument),
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            local_files_only=True,
         )
-    except Exception as error:  # transformers, the hub and safetensors raise what they like
-        raise CurationError(
-            f"the captioner 'transformers:{argument}' cannot be loaded ({sentence(error)}); name a vision-language "
-            "model that transformers knows (image-text-to-text), or say `model: embedded`, which needs no hub"
-        ) from error
     # transformers leaves weights that a file lacks at random values, and only warns.
     if wrong := [*report["missing_keys"], *report["mismatched_keys"]]:
         raise CurationError(
@@ -150,4 +180,19 @@ def _loaded(argument: str, device: str) -> tuple[Any, Any]:
         )
     config = model.generation_config
     config.do_sample, config.temperature, config.top_p, config.top_k = False, None, None, None
-    return processor, model.eval().requires_grad_(False).to(device)
+    return model.eval().requires_grad_(False)
+
+
+def _source(argument: str) -> str:
+    return str(_folder(argument) or _fetched(argument))
+
+
+@contextmanager
+def _loading(argument: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # transformers, the hub and safetensors raise what they like
+        raise CurationError(
+            f"the captioner 'transformers:{argument}' cannot be loaded ({sentence(error)}); name a vision-language "
+            "model that transformers knows (image-text-to-text), or say `model: embedded`, which needs no hub"
+        ) from error
