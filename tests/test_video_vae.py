@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_vaes import STATISTICS, TINY
 
 from curation.models.diffusers_families import normalise
 from curation.models.diffusers_vae import DiffusersVae
@@ -16,38 +17,13 @@ from curation.models.vae import Vae, in_range
 mend()
 import diffusers  # noqa: E402 (torchvision has to be mended first)
 
-STATISTICS = {"latents_mean": [0.1, -0.2, 0.3, 0.4], "latents_std": [1.5, 2.0, 0.5, 1.0]}
-TINY = {
-    "AutoencoderKLWan": {"base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
-    "AutoencoderKLCogVideoX": {
-        "block_out_channels": (8, 8, 8, 8),
-        "layers_per_block": 1,
-        "latent_channels": 4,
-        "norm_num_groups": 4,
-        "scaling_factor": 0.7,
-    },
-    "AutoencoderKLHunyuanVideo": {
-        "block_out_channels": (8, 8, 8, 8),
-        "layers_per_block": 1,
-        "latent_channels": 4,
-        "norm_num_groups": 4,
-        "scaling_factor": 0.476986,
-    },
-    "AutoencoderKLLTXVideo": {
-        "latent_channels": 4,
-        "block_out_channels": (8, 8, 8, 8),
-        "decoder_block_out_channels": (8, 8, 8, 8),
-        "layers_per_block": (1, 1, 1, 1, 1),
-        "decoder_layers_per_block": (1, 1, 1, 1, 1),
-        "scaling_factor": 2.0,
-    },
-}
+CLASSES = ("AutoencoderKLWan", "AutoencoderKLCogVideoX", "AutoencoderKLHunyuanVideo", "AutoencoderKLLTXVideo")
 FACTORS = {"AutoencoderKLLTXVideo": (32, 8)}
 STEPS = {"AutoencoderKLWan": 4, "AutoencoderKLHunyuanVideo": 4}
 """CogVideoX decodes odd numbers of latent frames only: 1 + 8k frames."""
 
 
-@pytest.fixture(scope="module", params=list(TINY))
+@pytest.fixture(scope="module", params=CLASSES)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp(request.param)
