@@ -148,7 +148,7 @@ def _duplicates(value: Any) -> Any:
 
 
 class CapSection(Section):
-    """At most `most` records for each value of a column (`extra.NAME` for a column of the source).
+    """At most `most` records for each value of a column (`extra.NAME` or `extra["any name"]` for one of the source).
 
     Records without a value are not counted, and all stay.
     """

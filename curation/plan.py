@@ -20,6 +20,7 @@ from curation.encoding.extras import check_names
 from curation.encoding.fits import check_shapes
 from curation.errors import UsageError
 from curation.expression import Expression, parse
+from curation.extra import is_extra
 from curation.load import Loaded, suggest
 from curation.manifest import Manifest, StageEntry
 from curation.media.decode import DECODE_VERSION
@@ -334,7 +335,7 @@ def _expression(text: str | None, where: str, known: Iterable[str]) -> Expressio
 def _check_names(expression: Expression, where: str, known: Iterable[str]) -> None:
     known = sorted(known)
     for name in sorted(expression.names):
-        if name not in known and not name.startswith("extra."):
+        if name not in known and not is_extra(name):
             raise UsageError(
                 f"{where}: no column '{name}' is written before this{suggest(name, known)}; "
                 f"there are: {', '.join(known)}"

@@ -64,7 +64,7 @@ def decide(
 
     gates   in the order of `score:`
     failed  ids that could not be encoded -> the sentence why; they are quarantined, and nothing falls to them
-    say     told the recall of a search for near embeddings on planted pairs
+    say     told the recall of a search for near embeddings on planted pairs, and which `extra.NAME` no record has
     each    columns of the main caption -> the list columns with the same of each caption
 
     Returns the rows of selection.parquet (`curation.selection.fates.SCHEMA`) sorted by id. Raises CurationError when a
@@ -85,6 +85,8 @@ def decide(
         _drop_over_cap(scores, fates, cap)
     if manifest.select.sample is not None:
         _drop_outside_sample(scores, fates, manifest.select.sample, manifest.seed)
+    for note in scores.notes:
+        say(note)
     return fates.table(scores.ids, captions.columns(fates.is_alive))
 
 
