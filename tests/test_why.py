@@ -76,7 +76,5 @@ def test_tells_of_each_record_without_what_is_null(tmp_path: Path, capsys: pytes
     assert out.count("\nid          ") == 20 and out.endswith("\n\nand 5 more\n")
     assert "None" not in out and "nan" not in out
     assert "resolution  min_side=100\ndecision    kept\n" in out.replace("probe       not scored\n", "")
-    assert (
-        "resolution  no value\n" in out and "dropped at select: min_side > 50 (missing value) (threshold 50)\n" in out
-    )
+    assert "resolution  no value\n" in out and "decision    dropped at select: min_side > 50 (missing value)\n" in out
     assert told(tmp_path, capsys, f"{3:016x}").count("\nid ") == 0

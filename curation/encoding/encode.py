@@ -24,7 +24,7 @@ from curation.errors import CurationError, Unavailable
 from curation.inference.client import waited
 from curation.manifest import EncodeSection
 from curation.media.sandbox import Decoder, Limits
-from curation.media.standardize import Recipe, Standardized
+from curation.media.standardize import Recipe, Standardized, size_conditioning
 from curation.models import ModelInfo, open_model
 from curation.models.vae import Vae
 from curation.plan import digest
@@ -236,6 +236,9 @@ class ShardEncoder:
         clip = self._clip_of(row)
         meta = metadata(row, bucket, self._captions(row), clip.fps if clip else None) | (parts.fitted or {})
         if "crop_ltrb" in meta:  # of one type in all samples
+            box, resized = self._recipe(row).box, (meta["resized_width"], meta["resized_height"])
+            box = box or (0, 0, row["width"], row["height"])
+            meta |= size_conditioning(box, tuple(meta["crop_ltrb"]), resized, (bucket.width, bucket.height))
             meta["crop_ltrb"] = [float(edge) for edge in meta["crop_ltrb"]]
         return Sample(row["id"], mean, logvar, parts.texts, meta, parts.media)
 

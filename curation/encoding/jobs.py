@@ -29,7 +29,7 @@ WORK = "_work/encode"
 DEAL = f"{WORK}/deal.parquet"
 CODE_VERSION = 6
 """Raise it when the same record gives other bytes in a shard."""
-META_VERSION = 1
+META_VERSION = 2
 """Raise it when a sample says other things of the same record: shards are written anew, latents are kept."""
 MEMBERS_AT_ONCE = 20_000
 """Records whose rows are held while job files are written: bounds memory, costs a pass over scores/ each."""
