@@ -19,7 +19,7 @@ from curation.ahead import ahead
 from curation.encoding.account import ChannelSums, Footage
 from curation.encoding.buckets import Bucket, Clip, length, recipe
 from curation.encoding.earlier import FITTED, EarlierShards, Keys, Parts
-from curation.encoding.jobs import CODE_VERSION, ShardJob
+from curation.encoding.jobs import CODE_VERSION, ShardJob, content_of
 from curation.errors import CurationError, Unavailable
 from curation.inference.client import waited
 from curation.manifest import EncodeSection
@@ -118,7 +118,10 @@ class ShardEncoder:
                     "samples": len(rows),
                 } | file_facts(local)
                 report["sums"], report["footage"] = sums.as_json(), footage.as_json()
-                report["members"] = [{"id": row["id"], **asdict(each)} for row, each in zip(rows, keys, strict=True)]
+                report["members"] = [
+                    {"id": row["id"], "content": content_of(row), **asdict(each)}
+                    for row, each in zip(rows, keys, strict=True)
+                ]
                 self.store.put(job.staged(container.suffix), local)
         name = job.failed if failures else job.done
         self.store.write(name, json.dumps(report, sort_keys=True).encode())
