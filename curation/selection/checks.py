@@ -1,7 +1,7 @@
 """What `select:` asks for, held against the columns that stages write: mistakes are found before hours of scoring."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -10,7 +10,7 @@ from curation.errors import UsageError
 from curation.expression import Expression, parse
 from curation.extra import is_extra, path_of
 from curation.load import Loaded, suggest
-from curation.manifest import COMPARED, DuplicatesSection
+from curation.manifest import COMPARED, LARGE, DuplicatesSection
 from curation.predicates import kind_of
 from curation.selection.neighbours import MAX_HAMMING
 from curation.stores.location import resolve
@@ -26,14 +26,21 @@ def check_select(loaded: Loaded, types: Types) -> None:
     _check_extras(loaded)
     for i, text in enumerate(select.keep):
         where = loaded.where("select", "keep", i)
-        check_names_and_types(parse(text, where), where, types)
+        expression = parse(text, where)
+        check_names_and_types(expression, where, types)
+        if large := sorted(expression.names & LARGE):
+            raise UsageError(f"{where}: '{large[0]}' is compared by `duplicates:` and stands in no condition")
     for i, section in enumerate(select.duplicates):
         _check_duplicates(section, loaded.where("select", "duplicates", i), loaded, types)
     for i, cap in enumerate(select.caps):
         where = loaded.where("select", "caps", i)
         _check_column(cap.by, f"{where}: by", types)
-        for name in cap.prefer:
-            _check_order(name.lstrip("-"), f"{where}: prefer", types)
+        if not is_extra(cap.by) and kind_of(types[cap.by]) not in ("number", "text", "flag"):
+            raise UsageError(
+                f"{where}: by: a value of '{cap.by}' ({types[cap.by]}) is no single one that records share; "
+                f"name a number or a text"
+            )
+        _check_preferred(cap.prefer, f"{where}: prefer", types)
 
 
 def _check_extras(loaded: Loaded) -> None:
@@ -60,7 +67,7 @@ def _extras_named(loaded: Loaded) -> Iterator[tuple[str, str]]:
     sections = [("duplicates", i, section.prefer) for i, section in enumerate(manifest.select.duplicates)]
     sections += [("caps", i, (cap.by, *cap.prefer)) for i, cap in enumerate(manifest.select.caps)]
     for word, i, columns in sections:
-        for name in (column.lstrip("-") for column in columns):
+        for name in (column.removeprefix("-") for column in columns):
             if is_extra(name):
                 where = loaded.where("select", word, i)
                 _check_column(name, where, {})
@@ -80,11 +87,13 @@ def _check_duplicates(section: DuplicatesSection, where: str, loaded: Loaded, ty
             raise UsageError(
                 f"{where}: it needs the column '{name}', which no stage under score: writes{suggest(name, types)}"
             )
-    for name in section.prefer:
-        _check_order(name.lstrip("-"), f"{where}: prefer", types)
+    _check_preferred(section.prefer, f"{where}: prefer", types)
     if (threshold := section.threshold) is not None:
+        if section.on in ("bytes", "pixels") and threshold != 0:
+            raise UsageError(f"{where}: threshold {threshold:g} does nothing: {section.on} are the same or are not")
         hamming = section.on == "phash"
         sound = 0 <= threshold <= MAX_HAMMING and threshold.is_integer() if hamming else 0 < threshold <= 1
+        sound |= section.on in ("bytes", "pixels")
         if not math.isfinite(threshold) or not sound:
             allowed = f"a whole number of bits, 0 to {MAX_HAMMING}" if hamming else "a cosine above 0, 1 at most"
             raise UsageError(f"{where}: threshold {threshold:g} is not {allowed}")
@@ -106,8 +115,10 @@ def _check_column(name: str, where: str, types: Types) -> None:
         )
 
 
-def _check_order(name: str, where: str, types: Types) -> None:
-    """Raise UsageError for a column whose values have no order."""
-    _check_column(name, where, types)
-    if not is_extra(name) and kind_of(types[name]) not in ("number", "text", "flag"):
-        raise UsageError(f"{where}: the values of '{name}' ({types[name]}) have no order; name a number or a text")
+def _check_preferred(prefer: Sequence[str], where: str, types: Types) -> None:
+    """Raise UsageError for a column whose values have no order: only numbers have, and the source's own that are."""
+    for key in prefer:
+        name = key.removeprefix("-")
+        _check_column(name, where, types)
+        if not is_extra(name) and kind_of(types[name]) not in ("number", "flag"):
+            raise UsageError(f"{where}: the values of '{name}' ({types[name]}) have no order; name a number")

@@ -96,9 +96,9 @@ def _columns(manifest: Manifest, gates: Sequence[Gate], each: Mapping[str, str])
     texts = [text for gate in gates for text in (gate.keep, gate.when) if text] + list(manifest.select.keep)
     names = {name for text in texts for name in names_read(parse(text), each)} | {"error", "error_stage", "scored"}
     for section in manifest.select.duplicates:
-        names |= {*COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)}
+        names |= {*COMPARED[section.on], *(key.removeprefix("-") for key in section.prefer)}
     for cap in manifest.select.caps:
-        names |= {cap.by, *(key.lstrip("-") for key in cap.prefer)}
+        names |= {cap.by, *(key.removeprefix("-") for key in cap.prefer)}
     return names
 
 

@@ -20,6 +20,7 @@ from curation import extra
 from curation.captions.stage import GENERATED
 from curation.errors import CurationError, UsageError
 from curation.load import suggest
+from curation.manifest import LARGE
 from curation.predicates import as_array, as_kind, kind_of
 from curation.scoring import chunkfile
 from curation.stores.storage import Store
@@ -28,8 +29,6 @@ REPEATS = "caption_repeats"
 """Derived here: how many records of the corpus share the main caption, case and blanks aside."""
 HASHES, GENERATED_HASH = "caption_hashes", "generated_caption_hash"
 """Derived here: 64 bits of each caption's text, blanks at its ends and their number aside; 0 where it is blank."""
-LARGE = {"embedding", "copy", "thumbnail"}
-"""Columns that are read by themselves, file by file, where a section compares them."""
 IN_MEMORY = 1 << 29
 """Embeddings of more bytes than this are laid out in a temporary file."""
 
