@@ -33,6 +33,7 @@ def test_probe_runs_whether_named_or_not(tmp_path: Path) -> None:
         ('  - resolution: {keep: "min_side > p20"}\n', r"a percentile needs the whole corpus"),
         ('  - resolution: {keep: "min_side >"}\n', r"resolution"),
         ("  - resolution: {keep: \"min_side > 'x'\"}\n", r"m\.yaml:4: .*keep: .*compares number with text"),
+        ('  - embedding: {keep: "len(embedding) > 3"}\n', r"'embedding' is compared by `duplicates:`"),
         ('  - phash: {when: "caption > 3"}\n', r"m\.yaml:4: .*when: .*compares text with number"),
         ("  - phash: {bits: 4}\n", r"no such key 'bits'"),
         ('  - phash: {when: "similarity > 1"}\n', r"no column 'similarity' is written before this"),

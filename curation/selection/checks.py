@@ -26,10 +26,7 @@ def check_select(loaded: Loaded, types: Types) -> None:
     _check_extras(loaded)
     for i, text in enumerate(select.keep):
         where = loaded.where("select", "keep", i)
-        expression = parse(text, where)
-        check_names_and_types(expression, where, types)
-        if large := sorted(expression.names & LARGE):
-            raise UsageError(f"{where}: '{large[0]}' is compared by `duplicates:` and stands in no condition")
+        check_names_and_types(parse(text, where), where, types)
     for i, section in enumerate(select.duplicates):
         _check_duplicates(section, loaded.where("select", "duplicates", i), loaded, types)
     for i, cap in enumerate(select.caps):
@@ -78,6 +75,8 @@ def check_names_and_types(expression: Expression, where: str, types: Types) -> N
     """Raise UsageError for a column that is not there, or a comparison that its type does not allow."""
     for name in sorted(expression.names):
         _check_column(name, where, types)
+        if name in LARGE:
+            raise UsageError(f"{where}: '{name}' is compared by `duplicates:` and stands in no condition")
     expression.evaluate({name: [None] if is_extra(name) else pa.nulls(1, types[name]) for name in expression.names})
 
 
