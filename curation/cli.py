@@ -65,9 +65,10 @@ def select(directory: DirArgument, overrides: SetOption = None) -> None:
 
 @app.command()
 def why(
-    directory: DirArgument, identity: Annotated[str, typer.Argument(metavar="ID", help="a record's id or source key")]
+    directory: DirArgument,
+    identity: Annotated[str, typer.Argument(metavar="ID", help="an id, a source key, or a part of it")],
 ) -> None:
-    """Tell one record's whole story: scores, gates, decision, duplicate, shard."""
+    """Tell the whole story of each record of a key: scores, gates, decision, duplicate, shard."""
     from curation.reporting.why import tell
 
     tell(directory, identity)

@@ -4,13 +4,18 @@
     combine    and, or, not, parentheses; a column of true and false may stand alone: not flat
     missing    caption is null, caption is not null; any other test of a null is null, and null is not kept
     lists      format in ["JPEG", "PNG"], not in; "watermark" in caption_flags (an item, or a part of a text)
-    columns    a score, a field of the record, or extra.NAME from the source (a number beside a number)
+    text       is equal where its Unicode NFC is: however an accent was written
+    columns    a score, a field of the record, or the source's own: extra.NAME, extra.meta.width, extra["any name"].
+               One of these is null where a row lacks it, or has another type there than it is compared with; a text
+               that is written as a number, true or false (all that csv has) is one. Two of them are compared as numbers
+               where both are, else as what both are
     values     numbers, "text", true, false, len(captions): items of a list or characters of a text
     captions   any(similarity >= 0.2), all(...), main(...): of the record, from the same test of each of its captions;
                outside of these, a gate on a value of captions is judged caption by caption
     p0..p100   beside a column: its percentile, over the known values of the records still in (p2_5 is 2.5)
 
-Fractions are compared in float32, in which scores are stored: fresh and stored scores pass the same gates.
+Fractions are compared in float32, in which scores are stored: fresh and stored scores pass the same gates. Whole
+numbers are compared exactly, however large; a percentile is a float64.
 It is parsed by Python's own parser, and only the forms above get through; nothing is ever executed.
 """
 
@@ -26,7 +31,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curation import extra
 from curation.errors import UsageError
+from curation.load import suggest
 from curation.predicates import (
     Captions,
     Column,
@@ -52,6 +59,7 @@ _LONGEST = 4000
 _DEEPEST = 50
 _PERCENTILE = re.compile(r"p(\d{1,3})(?:_(\d+))?")
 _OF_CAPTIONS = ("any", "all", "main")
+_NAMES = ast.Name | ast.Attribute | ast.Subscript
 _WORDS: dict[str, Any] = {"null": None, "true": True, "false": False}
 _COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
@@ -212,7 +220,7 @@ class _Parser:
             return tests[0] if len(tests) == 1 else Junction("and", tests, text)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _OF_CAPTIONS:
             return self.of_captions(node, node.func.id, depth)
-        if isinstance(node, ast.Name | ast.Attribute) and text not in _WORDS and not _PERCENTILE.fullmatch(text):
+        if isinstance(node, _NAMES) and text not in _WORDS and not _PERCENTILE.fullmatch(text):
             return Truth(self.column(node), text)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
             raise self.fail("uses & or |; say `and`, `or`", node)
@@ -265,7 +273,7 @@ class _Parser:
             return self.percentile(percent, node, other)
         if isinstance(node, ast.Call):
             return self.length(node)
-        if isinstance(node, ast.Name | ast.Attribute) and self.source(node) not in _WORDS:
+        if isinstance(node, _NAMES) and self.source(node) not in _WORDS:
             return self.column(node)
         return self.constant(node)
 
@@ -273,7 +281,7 @@ class _Parser:
         percent = float(".".join(part for part in match.groups() if part))
         if percent > 100:
             raise self.fail("is no percentile; there are p0 to p100", node)
-        if not isinstance(other, ast.Name | ast.Attribute | ast.Call):
+        if not isinstance(other, _NAMES | ast.Call):
             raise self.fail("is a percentile of the column beside it, and beside it is none", node)
         column = self.length(other) if isinstance(other, ast.Call) else self.column(other)
         self.percentiles = True
@@ -286,15 +294,30 @@ class _Parser:
         return Column(self.column(node.args[0]).name, self.source(node), length=True)
 
     def column(self, node: ast.expr) -> Column:
-        name, plain = self.source(node), node.value if isinstance(node, ast.Attribute) else node
-        if not isinstance(plain, ast.Name) or name in _WORDS or _PERCENTILE.fullmatch(name):
-            raise self.fail("stands where a column's name should", node)
-        if isinstance(node, ast.Attribute) and plain.id != "extra":
-            raise self.fail("has a dot, and only extra.NAME may have one", node)
+        name = self.source(node)
+        if isinstance(node, ast.Attribute | ast.Subscript):
+            name = self.of_source(node)
+        elif not isinstance(node, ast.Name) or name in _WORDS or _PERCENTILE.fullmatch(name):
+            raise self.fail(f"stands where a column's name should{extra.meant(self.text)}", node)
         self.names.add(name)
         if not self._inside:
             self.plain.add(name)
-        return Column(name, name)
+        return Column(name, self.source(node))
+
+    def of_source(self, node: ast.Attribute | ast.Subscript) -> str:
+        """The name of a column of the source."""
+        path = extra.path_in(node)
+        if path is not None:
+            return extra.name_of(path)
+        root: ast.expr = node
+        while isinstance(root, ast.Attribute | ast.Subscript):
+            root = root.value
+        hint = extra.meant(self.source(node))
+        if not hint and isinstance(root, ast.Name) and root.id != "extra" and suggest(root.id.lower(), ["extra"]):
+            hint = f"; did you mean {self.source(node).replace(root.id, 'extra', 1)}?"
+        if isinstance(node, ast.Attribute):
+            raise self.fail(f"has a dot, and only extra.NAME may have one{hint}", node)
+        raise self.fail(f'has brackets, and only extra["NAME"], a name in quotes, may have them{hint}', node)
 
     def constant(self, node: ast.expr) -> Constant:
         value: Any = _WORDS.get(node.id) if isinstance(node, ast.Name) else getattr(node, "value", None)
@@ -303,7 +326,7 @@ class _Parser:
             if not isinstance(number, str | bool):
                 value = -number if isinstance(node.op, ast.USub) else number
         if not isinstance(value, int | float | str) or not isinstance(node, ast.Constant | ast.Name | ast.UnaryOp):
-            raise self.fail("is neither a number, a text, true nor false", node)
+            raise self.fail(f"is neither a number, a text, true nor false{extra.meant(self.source(node))}", node)
         if isinstance(value, int) and abs(value) > 2**63:
             raise self.fail("is too large a number", node)
         return Constant(value, self.source(node))
@@ -319,6 +342,7 @@ def _syntax(text: str, error: SyntaxError) -> str:
     near = text[place : place + 20].strip() or text[-20:].strip()
     hints = {"&&": "and", "||": "or", "!": "not", "<>": "!="}
     hint = next((f"; say `{say}` for {wrote}" for wrote, say in hints.items() if wrote in text.replace("!=", "")), "")
+    hint = hint or extra.meant(text)
     if not hint and re.search(r"[^=<>!]=[^=]", text):
         hint = "; say == to compare"
     return f"this is no expression near '{near}'{hint}"

@@ -100,6 +100,8 @@ COMPARED: Mapping[str, tuple[str, ...]] = {
     "embedding": ("embedding",),
 }
 """The columns that `duplicates: {on: ...}` compares, the first of them by itself or before the others."""
+LARGE = frozenset({"embedding", "copy", "thumbnail"})
+"""Columns that a decision reads by themselves, file by file, where a section compares them; no condition reads them."""
 
 
 class DuplicatesSection(Section):
@@ -148,7 +150,7 @@ def _duplicates(value: Any) -> Any:
 
 
 class CapSection(Section):
-    """At most `most` records for each value of a column (`extra.NAME` for a column of the source).
+    """At most `most` records for each value of a column (`extra.NAME` or `extra["any name"]` for one of the source).
 
     Records without a value are not counted, and all stay.
     """
@@ -177,6 +179,16 @@ class SelectSection(Section):
             raise ValueError("say how many records, or which share of them, such as 0.1")
         if isinstance(value, float) and value > 1 and not value.is_integer():
             raise ValueError(f"{value} is neither a number of records nor a share of them, 1 at most")
+        return value
+
+    @field_validator("sample")
+    @classmethod
+    def _is_whole_or_a_share(cls, value: int | float | None) -> int | float | None:
+        """1000.0 and 1e3 are so many records."""
+        if isinstance(value, float) and value > 1:
+            if not value.is_integer():
+                raise ValueError(f"{value} is neither a number of records nor a share of them, 1 at most")
+            return int(value)
         return value
 
 

@@ -5,7 +5,7 @@ Everything that can be known wrong before the first record is read is refused he
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -25,7 +25,7 @@ from curation.manifest import Manifest, StageEntry
 from curation.media.decode import DECODE_VERSION
 from curation.models import ModelInfo, describe
 from curation.record import BASE_SCHEMA
-from curation.selection.checks import check_select
+from curation.selection.checks import Types, check_names_and_types, check_select
 from curation.stage import Column, Params, Resources, Stage
 
 RECORD_COLUMNS = frozenset(BASE_SCHEMA.names) | {"pixels"}
@@ -229,9 +229,11 @@ def _plan_stage(
             raise UsageError(
                 f"{where}: it writes the column '{name}', which {written.get(name, 'the record')} already has"
             )
-    known = {*written, *RECORD_COLUMNS} - {"pixels"}
-    when = _expression(entry.when, f"{where}.when", known)
-    _expression(entry.keep, f"{where}.keep", known | set(factory.writes))
+    types = _types(earlier)
+    when = _expression(entry.when, f"{where}.when", types)
+    _expression(
+        entry.keep, f"{where}.keep", {**types, **{name: column.type for name, column in factory.writes.items()}}
+    )
     needed = {*reads, *(when.names if when else ())}
     upstream = {stage.name: stage.fingerprint for stage in earlier if set(stage.writes) & needed}
     fingerprint = digest(
@@ -321,30 +323,25 @@ def _model(role: str, spec: str, where: str) -> ModelInfo:
     return info
 
 
-def _expression(text: str | None, where: str, known: Iterable[str]) -> Expression | None:
+def _expression(text: str | None, where: str, types: Types) -> Expression | None:
     if text is None:
         return None
     expression = parse(text, where)
     if expression.uses_percentiles:
         raise UsageError(f"{where}: a percentile needs the whole corpus; put '{text}' under select: keep:")
-    _check_names(expression, where, known)
+    check_names_and_types(expression, where, types)
     return expression
 
 
-def _check_names(expression: Expression, where: str, known: Iterable[str]) -> None:
-    known = sorted(known)
-    for name in sorted(expression.names):
-        if name not in known and not name.startswith("extra."):
-            raise UsageError(
-                f"{where}: no column '{name}' is written before this{suggest(name, known)}; "
-                f"there are: {', '.join(known)}"
-            )
+def _types(stages: Sequence[PlannedStage]) -> Types:
+    """Of the columns that a record has behind these stages."""
+    own = {field.name: field.type for field in BASE_SCHEMA}
+    return own | {name: column.type for stage in stages for name, column in stage.writes.items()}
 
 
 def _check_select(loaded: Loaded, stages: Sequence[PlannedStage]) -> None:
     """Hold `select:` against the columns that there will be."""
-    types = {field.name: field.type for field in BASE_SCHEMA} | {"caption_repeats": pa.int64()}
-    check_select(loaded, types | {name: column.type for stage in stages for name, column in stage.writes.items()})
+    check_select(loaded, {**_types(stages), "caption_repeats": pa.int64()})
 
 
 def digest(value: Any) -> str:

@@ -3,8 +3,7 @@
 A NaN counts as null: it is a score that could not be had, and must not pass `not (x < 1)`.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
@@ -14,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curation import extra
+
 Columns = Mapping[str, Sequence[Any] | pa.Array | pa.ChunkedArray]
 
 OPERATORS = {
     "==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal",
 }  # fmt: skip
 FLOAT32_WHOLE = 2.0**24
-_NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 
 
 class Mismatch(Exception):
@@ -65,11 +65,11 @@ class Rows:
         return cls(captions.columns, len(captions.record), captions, single=True)
 
     def column(self, name: str) -> pa.Array:
-        """The column's values; those of `extra.NAME` as text."""
+        """The column's values; those of `extra.NAME` as `extra.TYPE`."""
         if name not in self._arrays:
             values = self._columns[name]
-            plain = not name.startswith("extra.") or isinstance(values, pa.Array | pa.ChunkedArray)
-            self._arrays[name] = as_array(values) if plain else extra_texts(values)
+            plain = not extra.is_extra(name) or isinstance(values, pa.Array | pa.ChunkedArray)
+            self._arrays[name] = as_array(values) if plain else extra.column(values)
         return self._arrays[name]
 
 
@@ -87,16 +87,11 @@ def _typed(values: Sequence[Any]) -> pa.Array:
         return pa.array(values, pa.uint64(), from_pandas=True)
 
 
-def extra_texts(values: Iterable[Any]) -> pa.Array:
-    """A source's own values as text (other types as JSON), so that no row's type depends on other rows."""
-    texts = (v if v is None or isinstance(v, str) else json.dumps(v, sort_keys=True) for v in values)
-    # Lone surrogates are legal in JSON but no UTF-8, and so no Arrow string.
-    return pa.array([None if t is None else t.encode("utf-8", "replace").decode() for t in texts], pa.string())
-
-
 def kind_of(kind: pa.DataType) -> str:
-    """`number`, `text`, `flag`, `list` or `null`: what may be compared with what."""
+    """`number`, `text`, `flag`, `list` or `null`: what may be compared with what. `any` where each row has its own."""
     t = pa.types
+    if kind == extra.TYPE:
+        return "any"
     if t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind):
         return "number"
     if t.is_string(kind) or t.is_large_string(kind):
@@ -107,15 +102,13 @@ def kind_of(kind: pa.DataType) -> str:
 
 
 def as_kind(array: pa.Array, kind: str) -> pa.Array:
-    """Numbers as float64 without NaN, text as strings, flags as booleans; what cannot be read so is null."""
+    """Numbers as float64 without NaN, text in Unicode's NFC, flags as booleans; what cannot be read so is null."""
+    if array.type == extra.TYPE:
+        array = array.field(kind)
     if kind == "number":
-        if kind_of(array.type) == "text":
-            array = pc.if_else(pc.match_substring_regex(array, _NUMBER), pc.utf8_trim_whitespace(array), None)
         numbers = array.cast(pa.float64(), safe=False)
         return in_stored_precision(pc.if_else(pc.is_nan(numbers), None, numbers))
-    if kind == "flag" and kind_of(array.type) == "text":
-        return pc.if_else(pc.is_in(array, pa.array(["true", "false"])), pc.equal(array, "true"), None)
-    return array.cast(pa.string() if kind == "text" else pa.bool_())
+    return pc.utf8_normalize(array.cast(pa.string()), "NFC") if kind == "text" else array.cast(pa.bool_())
 
 
 def in_stored_precision(numbers: pa.Array | pa.Scalar) -> pa.Array | pa.Scalar:
@@ -133,6 +126,9 @@ class Operand(Protocol):
 
     def values(self, rows: Rows, kind: str) -> pa.Array | pa.Scalar: ...
 
+    def rest(self, rows: Rows) -> Any:
+        """What whole numbers exceed the float64 in `values` by; 0 for nothing, None where that is not known."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -144,21 +140,27 @@ class Column:
 
     def kind(self, rows: Rows) -> str:
         """`any` for a column of the source, which is read as what it is compared with."""
-        if self.length:
-            return "number"
-        kind = kind_of(rows.column(self.name).type)
-        return "any" if self.name.startswith("extra.") and kind != "null" else kind
+        return "number" if self.length else kind_of(rows.column(self.name).type)
 
     def values(self, rows: Rows, kind: str) -> pa.Array:
         array = rows.column(self.name)
         if not self.length:
             return as_kind(array, kind)
+        if array.type == extra.TYPE:
+            return extra.lengths(array)
         if kind_of(array.type) == "null":
             return array.cast(pa.float64())
         if kind_of(array.type) not in ("text", "list"):
             raise Mismatch(f"'{self.text}' wants text or a list, but {self.name} is {array.type}")
         lengths = pc.list_value_length(array) if kind_of(array.type) == "list" else pc.utf8_length(array)
         return lengths.cast(pa.float64())
+
+    def rest(self, rows: Rows) -> Any:
+        array = rows.column(self.name)
+        if self.length:
+            return 0
+        rest = array.field("rest") if array.type == extra.TYPE else extra.rest_of(array)
+        return 0 if rest is None else rest
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,12 @@ class Constant:
         return "flag" if isinstance(self.value, bool) else "text" if isinstance(self.value, str) else "number"
 
     def values(self, rows: Rows, kind: str) -> pa.Scalar:
-        return in_stored_precision(pa.scalar(float(self.value))) if kind == "number" else pa.scalar(self.value)
+        if kind == "number":
+            return in_stored_precision(pa.scalar(float(self.value)))
+        return pa.scalar(extra.nfc(self.value) if isinstance(self.value, str) else self.value)
+
+    def rest(self, rows: Rows) -> Any:
+        return self.value - int(float(self.value)) if isinstance(self.value, int) else 0
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,9 @@ class Percentile:
             values = values.take(pa.array(rows.captions.first))  # a record counts once, however many captions it has
         known = values.drop_null().to_numpy()
         return in_stored_precision(pa.scalar(percentile(known, self.percent), pa.float64()))
+
+    def rest(self, rows: Rows) -> Any:
+        return None
 
 
 def percentile(known: NDArray[np.float64], percent: float) -> float | None:
@@ -222,30 +232,43 @@ class Comparison:
     text: str
 
     def outcome(self, rows: Rows) -> pa.Array:
-        sides = self._sides(rows)
-        if sides is None:
-            return pa.nulls(rows.length, pa.bool_())
-        return getattr(pc, OPERATORS[self.operator])(*sides)
+        kinds = self._kinds(rows)
+        return reduce(pc.coalesce, [self._compared(rows, kind) for kind in kinds], pa.nulls(rows.length, pa.bool_()))
 
-    def _sides(self, rows: Rows) -> tuple[Any, Any] | None:
-        """Both sides in one kind; None where a side has no values at all."""
+    def _kinds(self, rows: Rows) -> tuple[str, ...]:
+        """As what the sides are compared; two columns of the source as the first that both of a row's values are.
+
+        None where a side has no values at all. Raises Mismatch for sides that cannot be compared.
+        """
         kinds = [self.left.kind(rows), self.right.kind(rows)]
         if "null" in kinds:
-            return None
-        plain = {kind for kind in kinds if kind != "any"} or {"text"}
+            return ()
+        ordered = self.operator not in ("==", "!=")
+        plain = {kind for kind in kinds if kind != "any"}
+        if not plain:
+            return ("number", "text") if ordered else ("number", "flag", "text")
         kind = plain.pop()
         if plain or kind not in ("number", "text", "flag"):
             raise Mismatch(f"'{self.text}' compares {kinds[0]} with {kinds[1]}")
-        if kind == "flag" and self.operator not in ("==", "!="):
+        if kind == "flag" and ordered:
             raise Mismatch(f"'{self.text}' orders true and false; say == or !=")
-        return self.left.values(rows, kind), self.right.values(rows, kind)
+        return (kind,)
+
+    def _compared(self, rows: Rows, kind: str) -> pa.Array:
+        left, right = self.left.values(rows, kind), self.right.values(rows, kind)
+        outcome = getattr(pc, OPERATORS[self.operator])(left, right)
+        if kind != "number":
+            return outcome
+        rests = self.left.rest(rows), self.right.rest(rows)
+        if any(rest is None for rest in rests) or all(isinstance(rest, int) and rest == 0 for rest in rests):
+            return outcome
+        return pc.if_else(pc.equal(left, right), getattr(pc, OPERATORS[self.operator])(*rests), outcome)
 
     def numbers(self, rows: Rows) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
         """The measured value and the threshold, [N] or [1], NaN for null; None where they are no numbers."""
-        sides = self._sides(rows)
-        if sides is None or not pa.types.is_floating(sides[0].type):
+        if "number" not in self._kinds(rows):
             return None, None
-        left, right = _shown(self.left, sides[0]), _shown(self.right, sides[1])
+        left, right = (_shown(side, side.values(rows, "number")) for side in (self.left, self.right))
         return (left, right) if isinstance(self.left, Column) else (right, left)
 
 
@@ -271,7 +294,7 @@ class IsNull:
 
 @dataclass(frozen=True)
 class Membership:
-    """`column in [...]`; null where the column is null."""
+    """`column in [...]`; null where the column is null, or a value of the source's that none of these compares with."""
 
     column: Column
     constants: tuple[Constant, ...]
@@ -280,13 +303,17 @@ class Membership:
 
     def outcome(self, rows: Rows) -> pa.Array:
         tests = [Comparison(self.column, "==", constant, self.text).outcome(rows) for constant in self.constants]
-        found = reduce(pc.or_kleene, tests)
+        known = pc.coalesce(*tests)  # false and null is false here: a value need not compare with every constant
+        found = pc.or_kleene(known, reduce(pc.or_, (pc.fill_null(test, False) for test in tests)))
         return pc.invert(found) if self.negated else found
 
 
 @dataclass(frozen=True)
 class Contains:
-    """`"word" in column` of a list column: one of its items; of a text column: a part of it."""
+    """`"word" in column` of a list column: one of its items; of a text column: a part of it.
+
+    A column of the source may hold both; what is neither is null.
+    """
 
     constant: Constant
     column: Column
@@ -298,8 +325,10 @@ class Contains:
         kind = kind_of(array.type)
         if kind == "null":
             return pa.nulls(rows.length, pa.bool_())
-        if kind == "text" and isinstance(self.constant.value, str):
-            found = pc.match_substring(array, self.constant.value)
+        if kind == "any":
+            found = extra.contains(array, self.constant.value)
+        elif kind == "text" and isinstance(self.constant.value, str):
+            found = pc.match_substring(as_kind(array, "text"), extra.nfc(self.constant.value))
         elif kind == "list" and kind_of(array.type.value_type) in (self.constant.kind(rows), "null"):
             found = self._items(array)
         else:
@@ -307,7 +336,10 @@ class Contains:
         return pc.invert(found) if self.negated else found
 
     def _items(self, array: pa.Array) -> pa.Array:
-        hits = pc.fill_null(pc.equal(pc.list_flatten(array), self.constant.value), False)
+        items, wanted = pc.list_flatten(array), self.constant.value
+        if isinstance(wanted, str):
+            items, wanted = as_kind(items, "text"), extra.nfc(wanted)
+        hits = pc.fill_null(pc.equal(items, wanted), False)
         found = np.zeros(len(array), bool)
         found[pc.list_parent_indices(array).filter(hits).to_numpy()] = True
         return pa.array(found, mask=pc.is_null(array).to_numpy(zero_copy_only=False))

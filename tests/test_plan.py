@@ -32,6 +32,9 @@ def test_probe_runs_whether_named_or_not(tmp_path: Path) -> None:
         ),
         ('  - resolution: {keep: "min_side > p20"}\n', r"a percentile needs the whole corpus"),
         ('  - resolution: {keep: "min_side >"}\n', r"resolution"),
+        ("  - resolution: {keep: \"min_side > 'x'\"}\n", r"m\.yaml:4: .*keep: .*compares number with text"),
+        ('  - embedding: {keep: "len(embedding) > 3"}\n', r"'embedding' is compared by `duplicates:`"),
+        ('  - phash: {when: "caption > 3"}\n', r"m\.yaml:4: .*when: .*compares text with number"),
         ("  - phash: {bits: 4}\n", r"no such key 'bits'"),
         ('  - phash: {when: "similarity > 1"}\n', r"no column 'similarity' is written before this"),
         ("  - embedding: {model: clip}\n", r"no model 'clip' for the role image_embedding"),
@@ -138,6 +141,13 @@ def test_clips_need_both_stages(tmp_path: Path, source: str, score: str, words: 
         ("{duplicates: [{on: bytes, prefer: [aspct]}]}", r"no column 'aspct'.*did you mean 'aspect'"),
         ("{duplicates: [{on: bytes, against: [nowhere]}]}", r"against: .*nowhere is no finished run directory"),
         ("{caps: [{by: aspct, most: 2}]}", r"caps.0: by: no column 'aspct'.*did you mean 'aspect'"),
+        ("{duplicates: [{on: bytes, prefer: [caption]}]}", r"prefer: the values of 'caption' \(string\) have no order"),
+        ("{duplicates: [{on: bytes, prefer: [--aspect]}]}", r"prefer: no column '-aspect'.*did you mean 'aspect'"),
+        ("{duplicates: [{on: bytes, threshold: 3}]}", r"threshold 3 does nothing: bytes are the same or are not"),
+        ("{caps: [{by: captions, most: 2}]}", r"by: a value of 'captions' .* is no single one that records share"),
+        ("{caps: [{by: embedding, most: 2}]}", r"by: a value of 'embedding' .* is no single one that records share"),
+        ("{caps: [{by: aspect, most: 2, prefer: [format]}]}", r"prefer: .*'format'"),
+        ("{keep: ['embedding is not null']}", r"'embedding' is compared by `duplicates:` and stands in no condition"),
         ("{keep: ['aspect > \"wide\"']}", r"keep.0: .*compares number with text"),
         ('{keep: ["aspct > p5"]}', r"no column 'aspct'.*did you mean 'aspect'"),
     ],
@@ -150,6 +160,12 @@ def test_a_selection_that_could_not_be_made_is_refused_before_scoring(tmp_path: 
 def test_a_selection_by_any_column_that_there_will_be_is_planned(tmp_path: Path) -> None:
     select = (
         '{keep: ["aspect >= p10 and not (caption is null)", "extra.year > 2000", "phash > 5", "caption_repeats < 3"], '
-        "duplicates: [{on: phash, threshold: 16, prefer: [-width, caption]}], caps: [{by: extra.site, most: 2}]}"
+        "duplicates: [{on: phash, threshold: 16, prefer: [-width, extra.votes]}], caps: [{by: extra.site, most: 2}]}"
     )
     plan(tmp_path, "  - resolution\n  - phash\n", f"select: {select}\n")
+
+
+@pytest.mark.parametrize(("written", "meant"), [("1000.0", 1000), ("1e3", 1000), ("1", 1), ("0.5", 0.5), ("1.0", 1.0)])
+def test_a_sample_is_so_many_records_or_a_share(tmp_path: Path, written: str, meant: float) -> None:
+    sample = plan(tmp_path, "  - resolution\n", f"select: {{sample: {written}}}\n").loaded.manifest.select.sample
+    assert sample == meant and type(sample) is type(meant)

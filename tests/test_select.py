@@ -447,7 +447,7 @@ def test_every_record_is_decided_once_whatever_the_order(
         assert (row["decision"] == "quarantined") == (row["error"] is not None)
         assert (row["decision"] == "kept") == (row["stage"] is None) == (row["reason"] is None)
         if row["duplicate_of"]:
-            assert fate[row["duplicate_of"]] in [("kept", None), ("dropped", "caps"), ("dropped", "sample")]
+            assert fate[row["duplicate_of"]] in [("kept", None), ("dropped", "sample")]
             if len(ons) == 1:
                 check_duplicate(row, record, records[int(row["duplicate_of"][1:])])
     assert sum(word == "kept" for word, _ in fate.values()) <= sample

@@ -71,6 +71,8 @@ def test_a_run_writes_them_frame_for_frame(tmp_path: Path) -> None:
     (sample,) = Shards(str(tmp_path / "run/shards"))
     assert sample.media and sample.meta["crop_ltrb"] == pytest.approx([0, 24, 192, 120], abs=1)
     assert (sample.meta["width"], sample.meta["height"]) == (192, 144)
+    assert sample.meta["original_size"] == pytest.approx([96, 192], abs=2)  # turned, its pixels square, without bars
+    assert (sample.meta["target_size"], sample.meta["crop_top_left"]) == ([96, 192], [0, 0])
     with av.open(io.BytesIO(sample.media.data)) as container:
         shown = [number_in(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     assert shown == [max(i for i, t in enumerate(times) if t <= 1000 * k / 24 + 0.1) for k in range(49)]

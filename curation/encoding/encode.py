@@ -19,12 +19,12 @@ from curation.ahead import ahead
 from curation.encoding.account import ChannelSums, Footage
 from curation.encoding.buckets import Bucket, Clip, length, recipe
 from curation.encoding.earlier import FITTED, EarlierShards, Keys, Parts
-from curation.encoding.jobs import CODE_VERSION, ShardJob
+from curation.encoding.jobs import CODE_VERSION, ShardJob, content_of
 from curation.errors import CurationError, TimedOut, Unavailable
 from curation.inference.client import waited
 from curation.manifest import EncodeSection
 from curation.media.sandbox import Decoder, Limits
-from curation.media.standardize import Recipe, Standardized
+from curation.media.standardize import Recipe, Standardized, size_conditioning
 from curation.models import ModelInfo, open_model
 from curation.models.vae import Vae
 from curation.plan import digest
@@ -121,7 +121,10 @@ class ShardEncoder:
                     "samples": len(rows),
                 } | file_facts(local)
                 report["sums"], report["footage"] = sums.as_json(), footage.as_json()
-                report["members"] = [{"id": row["id"], **asdict(each)} for row, each in zip(rows, keys, strict=True)]
+                report["members"] = [
+                    {"id": row["id"], "content": content_of(row), **asdict(each)}
+                    for row, each in zip(rows, keys, strict=True)
+                ]
                 self.store.put(job.staged(container.suffix), local)
         if failures:
             report |= {"timed_out": sorted(self._timed_out), "again": item.get("again", False)}
@@ -241,6 +244,9 @@ class ShardEncoder:
         clip = self._clip_of(row)
         meta = metadata(row, bucket, self._captions(row), clip.fps if clip else None) | (parts.fitted or {})
         if "crop_ltrb" in meta:  # of one type in all samples
+            box, resized = self._recipe(row).box, (meta["resized_width"], meta["resized_height"])
+            box = box or (0, 0, row["width"], row["height"])
+            meta |= size_conditioning(box, tuple(meta["crop_ltrb"]), resized, (bucket.width, bucket.height))
             meta["crop_ltrb"] = [float(edge) for edge in meta["crop_ltrb"]]
         return Sample(row["id"], mean, logvar, parts.texts, meta, parts.media)
 

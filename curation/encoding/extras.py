@@ -102,15 +102,21 @@ def check_names(loaded: Loaded) -> None:
         return
     where = loaded.where("encode", "extra")
     used = {getattr(section, word): word for section in sources for word in ("media", "caption")}
-    columns = [_columns(resolve(loaded.base, section.table)) if section.table else None for section in sources]
+    known = columns_of_sources(loaded) if encode.extra else None
     for name in encode.extra:
         if word := used.get(name):
             raise UsageError(f"{where}: '{name}' is the column of source: {word}:, which is not kept as an extra one")
-        known = None if None in columns else sorted({column for each in columns if each for column in each})
         if known is not None and name not in known:
             raise UsageError(
                 f"{where}: no source has a column '{name}'{suggest(name, known)}; there are: {', '.join(known[:30])}"
             )
+
+
+def columns_of_sources(loaded: Loaded) -> list[str] | None:
+    """All columns of the sources, where each is a table that says them; None where they cannot be known."""
+    sources = loaded.manifest.source
+    columns = [_columns(resolve(loaded.base, section.table)) if section.table else None for section in sources]
+    return None if None in columns else sorted({column for each in columns if each for column in each})
 
 
 def _columns(table: str) -> list[str] | None:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import PIL
@@ -17,6 +17,7 @@ from curation.encoding.buckets import Clip, choose
 from curation.encoding.captions import Caption, Choice, captions_of, choices_of, is_value, own_captions
 from curation.encoding.deal import deal_all
 from curation.encoding.extras import Extras, extras_of
+from curation.extra import is_extra
 from curation.manifest import EncodeSection
 from curation.plan import Plan, digest
 from curation.record import BASE_SCHEMA
@@ -29,7 +30,7 @@ WORK = "_work/encode"
 DEAL = f"{WORK}/deal.parquet"
 CODE_VERSION = 6
 """Raise it when the same record gives other bytes in a shard."""
-META_VERSION = 1
+META_VERSION = 2
 """Raise it when a sample says other things of the same record: shards are written anew, latents are kept."""
 MEMBERS_AT_ONCE = 20_000
 """Records whose rows are held while job files are written: bounds memory, costs a pass over scores/ each."""
@@ -118,28 +119,47 @@ class Contents:
     extras   the source's columns that the manifest wants, None where it wants none
     choices  id -> the captions left to the record, where these are not just all of its own
     lists    a score of captions -> the column of scores/ with its value for each caption
+    unsure   id -> a hash of what neither the id nor the settings decide: see `_unsure`
     """
 
     extras: Extras | None
     choices: Mapping[str, Choice]
     lists: Mapping[str, str]
+    unsure: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, store: Store, plan: Plan, selection: pa.Table, final: Mapping[str, list[str]]) -> "Contents":
         encode = plan.loaded.manifest.encode
         assert encode
-        ids = (identity for bucket in final.values() for identity in bucket)
+        ids = [identity for bucket in final.values() for identity in bucket]
         extras = extras_of(_scores(store), ids, encode.extra) if encode.extra else None
-        return cls(extras, choices_of(selection), plan.each)
+        contents = cls(extras, choices_of(selection), plan.each)
+        return replace(contents, unsure=_unsure(store, plan, {*ids, *contents.donors(ids)}))
 
     def decides(self, ids: Sequence[str]) -> list[Any]:
         """What of it decides the bytes of a shard with these records."""
         chosen = {identity: asdict(self.choices[identity]) for identity in ids if identity in self.choices}
-        return [*([chosen] if chosen else ()), *(self.extras.of(ids) if self.extras else ())]
+        unsure = [self.unsure[each] for each in sorted({*ids, *self.donors(ids)}) if each in self.unsure]
+        return [*filter(None, (chosen, unsure)), *(self.extras.of(ids) if self.extras else ())]
 
     def donors(self, ids: Iterable[str]) -> set[str]:
         """The records whose captions these took over."""
         return {donor for each in ids if each in self.choices for donor, _ in self.choices[each].merged}
+
+
+def _unsure(store: Store, plan: Plan, ids: set[str]) -> dict[str, str]:
+    """id -> a hash of what may differ though the record and the plan are the same: which stages scored it, where a
+    condition looks at the source's columns; and its generated caption, as a server may answer otherwise another
+    time. Empty where the plan has neither."""
+    conditions = (stage.condition for stage in plan.stages)
+    by_extra = any(is_extra(name) for condition in conditions if condition for name in condition.names)
+    if not by_extra and all(GENERATED not in stage.writes for stage in plan.stages):
+        return {}
+    dataset = _scores(store)
+    columns = [name for name in ("id", "scored", GENERATED, GENERATED_SOURCE) if name in dataset.schema.names]
+    wanted = pc.field("id").isin(pa.array(sorted(ids), pa.string()))
+    batches = dataset.to_batches(columns=columns, filter=wanted, batch_size=8192)
+    return {row.pop("id"): digest(row) for batch in batches for row in batch.to_pylist()}
 
 
 def deal_jobs(
@@ -191,6 +211,7 @@ def _write_group(store: Store, members: Mapping[ShardJob, list[str]], contents: 
             captions = captions_of(own_captions(row, lists), contents.choices.get(row["id"]), donors)
             beside = {"extra": own, "earlier": earlier.get(row["id"])}
             rows[job][position] = member(row, scalars) | captions | beside
+    _find_contents(store, [row for found in rows.values() for row in found.values() if row["earlier"] is None])
     for job, found in rows.items():
         buffer = io.BytesIO()
         table = pa.Table.from_pylist([found[i] for i in range(job.samples)], MEMBER_SCHEMA)
@@ -256,8 +277,10 @@ DEAL_SCHEMA = pa.schema(
         ("key", pa.string()),
         ("text_key", pa.string()),
         ("media_key", pa.string()),
+        ("content", pa.string()),
     ]
 )
+"""Where each sample lies, its `Keys`, and `content_of` its record."""
 
 
 def _earlier(store: Store, wanted: pa.Array) -> dict[str, str]:
@@ -265,9 +288,29 @@ def _earlier(store: Store, wanted: pa.Array) -> dict[str, str]:
     return {row["id"]: json.dumps(row, sort_keys=True) for row in _dealt(store, pc.field("id").isin(wanted))}
 
 
+def content_of(row: Mapping[str, Any]) -> str:
+    """Which pixels a record has: of the same ones the latents are the same, whatever its key and its captions."""
+    return f"{row['content_sha256']} {row['start_frame']} {row['end_frame']}"
+
+
+def _find_contents(store: Store, rows: Sequence[dict[str, Any]]) -> None:
+    """Fill in `earlier` for records that are new, where one with the same pixels was encoded: other captions make
+    another record."""
+    wanted = pa.array(sorted({content_of(row) for row in rows}), pa.string())
+    found: dict[str, dict[str, Any]] = {}
+    for dealt in _dealt(store, pc.field("content").isin(wanted)) if rows else ():
+        known = found.setdefault(dealt["content"], dealt)
+        if dealt["id"] < known["id"]:
+            found[dealt["content"]] = dealt
+    for row in rows:
+        if (earlier := found.get(content_of(row))) is not None:
+            row["earlier"] = json.dumps(earlier, sort_keys=True)
+
+
 def _dealt(store: Store, which: pc.Expression) -> Iterator[dict[str, Any]]:
     if store.exists(DEAL):
-        dataset = ds.dataset(store.path(DEAL), format="parquet", filesystem=store.filesystem)
+        # With the schema of today: a deal of an earlier version lacks columns, which are null then.
+        dataset = ds.dataset(store.path(DEAL), schema=DEAL_SCHEMA, format="parquet", filesystem=store.filesystem)
         for batch in dataset.to_batches(filter=which, batch_size=8192):
             yield from batch.to_pylist()
 

@@ -69,6 +69,30 @@ def standardize(image: Image.Image, recipe: Recipe, window: Box | None = None) -
     return Standardized(np.asarray(small), resized, crop)
 
 
+def size_conditioning(
+    content: Box, crop: Box, resized: tuple[int, int], target: tuple[int, int]
+) -> dict[str, list[int]]:
+    """SDXL's conditioning on sizes, px: (height, width) and (top, left), as diffusers' training script measures them.
+
+    content, crop    left, top, right, bottom in the upright picture; `content` is what is left of it without a border
+    resized, target  width and height: of the whole content at the scale of the bucket, and of the bucket
+
+    original_size  of the content before it was resized. A border that was removed is no part of it: the model never
+                   sees one, and a crop that counted it would begin at pixels that no sample has.
+    crop_top_left  where the bucket's window begins in the resized content
+    target_size    of the bucket
+
+    The six numbers in the order original_size, crop_top_left, target_size are add_time_ids of diffusers' SDXL pipeline.
+    """
+    left = (crop[0] - content[0]) * target[0] / (crop[2] - crop[0])
+    top = (crop[1] - content[1]) * target[1] / (crop[3] - crop[1])
+    return {
+        "original_size": [round(content[3] - content[1]), round(content[2] - content[0])],
+        "target_size": [target[1], target[0]],
+        "crop_top_left": [min(round(top), resized[1] - target[1]), min(round(left), resized[0] - target[0])],
+    }
+
+
 def crop_box(image: Image.Image, box: Box, recipe: Recipe) -> Box:
     """The largest window of the bucket's aspect inside `box`, in whole upright pixels.
 

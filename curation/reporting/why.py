@@ -1,53 +1,105 @@
-"""One record's whole story, from what a run directory holds."""
+"""The whole story of the records that a key or an id names, from what a run directory holds."""
 
 import difflib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from curation import rundir
 from curation.encoding.captions import own_captions
 from curation.errors import UsageError
+from curation.extra import nfc
 from curation.plan import Plan, make_plan
 from curation.progress import console
 from curation.scoring import chunkfile
 from curation.scoring.cells import Cells
 from curation.stores.storage import Store
 
+MOST = 20
+"""So many records of one key are told, and keys listed."""
+SHORTEST_ID = 8
+_COMPARED = 20_000
 _LONG = 12
 
 
 def tell(directory: str, identity: str) -> None:
-    """Print a record's source, scores in the order of the stages with their gates, decision, and shard."""
+    """Print the source, scores in the order of the stages with their gates, decision, and shard of each record found:
+    of the first 20, where a key stands for more (the clips of a video, a key of several sources)."""
     store = Store(directory)
     plan = make_plan(rundir.load_manifest(store, ()))
     selection = rundir.read_selection(store)
-    row = find(store, identity)
-    decided = next(iter(selection.filter(pc.equal(selection["id"], row["id"])).to_pylist()), None)
+    rows, count = find(store, identity)
+    decided = decisions(selection, [row["id"] for row in rows])
+    lines = [f"{count:,} records"] if count > 1 else []
+    for row in rows:
+        lines += [""] if lines else []
+        lines += story(plan, row, decided.get(row["id"]), shard_of(store, row["id"]))
+        lines += heir_lines(selection, decided.get(row["id"]))
+    if count > len(rows):
+        lines += ["", f"and {count - len(rows):,} more"]
     out = console()
-    lines = [*story(plan, row, decided, shard_of(store, row["id"])), *heir_lines(selection, decided)]
     for line in lines:
         out.print(line, markup=False, soft_wrap=True)
 
 
-def find(store: Store, identity: str) -> dict[str, Any]:
-    """The row of scores/ with that id, beginning of an id, or source key. Raises UsageError when there is none."""
-    near: list[str] = []
+def decisions(selection: pa.Table, ids: list[str]) -> dict[str, dict[str, Any]]:
+    """id -> its row of selection.parquet."""
+    mine = selection.filter(pc.is_in(selection["id"], value_set=pa.array(ids, pa.string())))
+    return {row["id"]: row for row in mine.to_pylist()}
+
+
+def find(store: Store, asked: str, most: int = MOST) -> tuple[list[dict[str, Any]], int]:
+    """The first rows of scores/ that `asked` means, in the order of the source, and how many there are.
+
+    It is an id or a source key; else the beginning of an id, or a part of one source key alone. Raises UsageError
+    where there is none, and with the keys where it is a part of several.
+    """
+    found = {name: dict[str, NDArray[np.int64]]() for name in ("exact", "start", "part")}
+    keys, compared = dict[str, None](), list[str]()
     for file in rundir.score_files(store):
         table = chunkfile.read(store, file, ["id", "source_key"])
-        hit = pc.or_(pc.equal(table["id"], identity), pc.equal(table["source_key"], identity))
-        if len(identity) >= 8:
-            hit = pc.or_(hit, pc.starts_with(table["id"], identity))
-        if pc.any(hit).as_py():
-            return chunkfile.read(store, file).filter(hit).slice(0, 1).to_pylist()[0]  # type: ignore[no-any-return]
-        if len(near) < 20_000:
-            near += table["source_key"].to_pylist()
-    close = difflib.get_close_matches(identity, near, n=3, cutoff=0.6)
+        for name, hit in _tests(table, asked).items():
+            found[name][file] = np.flatnonzero(pc.fill_null(hit, False))
+        keys |= dict.fromkeys(table["source_key"].take(pa.array(found["part"][file])).unique().to_pylist())
+        if len(compared) < _COMPARED:
+            compared += table["source_key"].drop_null().unique().to_pylist()
+    for name, hits in found.items():
+        if count := sum(map(len, hits.values())):
+            if name == "part" and len(keys) > 1:
+                raise UsageError(_several(store, asked, list(keys)))
+            return list(_rows(store, hits, most)), count
+    close = difflib.get_close_matches(asked, compared, n=3, cutoff=0.6)
     hint = f"; near to it: {', '.join(close)}" if close else ""
-    raise UsageError(f"{store.root} has no record with the id or source key '{identity}'{hint}")
+    raise UsageError(f"{store.root} has no record with the id or source key '{asked}'{hint}")
+
+
+def _tests(table: pa.Table, asked: str) -> dict[str, Any]:
+    """In what way rows are meant, the surest first; keys are the same however their accents are written."""
+    keys = pc.utf8_normalize(table["source_key"], "NFC")
+    nothing = pa.nulls(table.num_rows, pa.bool_())
+    return {
+        "exact": pc.or_kleene(pc.equal(table["id"], asked), pc.equal(keys, nfc(asked))),
+        "start": pc.starts_with(table["id"], asked) if len(asked) >= SHORTEST_ID else nothing,
+        "part": pc.match_substring(keys, nfc(asked)) if asked else nothing,
+    }
+
+
+def _several(store: Store, asked: str, keys: list[str]) -> str:
+    more = [f"and {len(keys) - MOST:,} more"] if len(keys) > MOST else []
+    listed = "\n  ".join([*keys[:MOST], *more])
+    return f"{store.root} has {len(keys):,} source keys with '{asked}' in them; name one:\n  {listed}"
+
+
+def _rows(store: Store, hits: dict[str, NDArray[np.int64]], most: int) -> Iterator[dict[str, Any]]:
+    for file, places in hits.items():
+        if len(places) and most > 0:
+            yield from chunkfile.read(store, file).take(pa.array(places[:most])).to_pylist()
+            most -= len(places)
 
 
 def shard_of(store: Store, identity: str) -> str | None:
@@ -60,8 +112,11 @@ def shard_of(store: Store, identity: str) -> str | None:
 def story(plan: Plan, row: dict[str, Any], decided: dict[str, Any] | None, shard: str | None) -> Iterator[str]:
     """The lines of a record's story."""
     yield f"id          {row['id']}"
-    yield f"source      {row['source_key']}"
-    yield f"from        {row['source_uri']}"
+    for word, name in (("source", "source_key"), ("from", "source_uri")):
+        if row[name] is not None:
+            yield f"{word:<11} {row[name]}"
+    if row["start_s"] is not None:
+        yield f"clip        {_value(row['start_s'])} s to {_value(row['end_s'])} s"
     yield from _captions(plan, row, decided or {})
     if row["extra"]:
         yield f"extra       {row['extra'][:300]}"
@@ -103,8 +158,9 @@ def _stages(plan: Plan, row: dict[str, Any]) -> Iterator[str]:
         if stage.name not in scored:
             yield f"{stage.name:<11} not scored"
             continue
-        values = [f"{name}={_value(row.get(name))}" for name in stage.writes if name not in lists]
-        yield f"{stage.name:<11} {'   '.join(values) or 'the generated caption: see its values above'}"
+        values = [f"{name}={_value(row[name])}" for name in stage.writes if name not in lists and _is_known(row, name)]
+        none = "the generated caption: see its values above" if stage.second else "no value"
+        yield f"{stage.name:<11} {'   '.join(values) or none}"
         if stage.gate is not None:
             before = set(cells.set_aside[0])
             cells.gate(stage, [0])
@@ -132,6 +188,11 @@ def _decision(row: dict[str, Any], decided: dict[str, Any] | None, shard: str | 
         yield f"error       {decided['error']}"
     if shard:
         yield f"shard       {shard}"
+
+
+def _is_known(row: dict[str, Any], name: str) -> bool:
+    value = row.get(name)
+    return value is not None and value == value  # NaN is a value that could not be had
 
 
 def _value(value: Any) -> str:

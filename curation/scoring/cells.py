@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curation import extra
 from curation.captions.flat import Flat, counts_of, is_of_captions
 from curation.captions.stage import GENERATED, GENERATED_SOURCE, texts_of
 from curation.expression import Expression
 from curation.plan import PlannedStage
-from curation.predicates import extra_texts
 from curation.record import BASE_SCHEMA, SourceRow, record_id
 from curation.stage import Columns, Failure
 
@@ -183,8 +183,8 @@ class Cells:
         @cache
         def get(name: str) -> pa.Array:
             values = self.take([name], rows)[name]
-            if name.startswith("extra."):
-                return extra_texts(values)
+            if extra.is_extra(name):
+                return extra.column(values)
             return pa.array(_clean(values, self._types[name]), self._types[name])
 
         flat = Flat.of(counts_of(get("captions"), get(GENERATED) if late else None))
@@ -195,9 +195,9 @@ class Cells:
         """Columns for some rows; `extra.NAME` is looked up in the row's extra."""
         out: dict[str, list[Any]] = {}
         for name in names:
-            if name.startswith("extra."):
-                extras = [json.loads(self.columns["extra"][i] or "{}") for i in rows]
-                out[name] = [extra.get(name.removeprefix("extra.")) for extra in extras]
+            if extra.is_extra(name):
+                path = extra.path_of(name)
+                out[name] = [extra.look_up(json.loads(self.columns["extra"][i] or "{}"), path) for i in rows]
             else:
                 out[name] = [self.columns[name][i] for i in rows]
         return out

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from curation.captions.flat import columns_read
+from curation.extra import is_extra
 from curation.plan import Plan
 from curation.scoring import chunkfile
 from curation.scoring.cells import Cells
@@ -79,7 +80,7 @@ class Pending:
             for expression in (stage.gate, stage.condition):
                 if expression:
                     names |= columns_read(expression, self.plan.each, stage.late)
-        columns = {"extra" if name.startswith("extra.") else name for name in names} | {"scored", "error"}
+        columns = {"extra" if is_extra(name) else name for name in names} | {"scored", "error"}
         stored = chunkfile.read(self.store, file, sorted(columns))
         return bool(Cells.stored(stored, self.plan.stages).lacking(range(stored.num_rows)))
 

@@ -124,6 +124,10 @@ class CaptionFates:
         """The captions of `rows` go to the records that stay in their place; -1 is none of this run."""
         self._merged_into[rows] = kept
 
+    def unmerge(self, rows: Ints) -> None:
+        """The captions of `rows` are their own again."""
+        self._merged_into[rows] = -1
+
     def columns(self, is_kept: NDArray[np.bool_]) -> list[pa.Array]:
         """The columns `FIELDS`, once it is known which records are kept."""
         heir = self._heirs(is_kept)

@@ -61,6 +61,16 @@ class Fates:
         self._kept_instead[rows] = kept
         self.drop(rows, "duplicates", reason, value, threshold)
 
+    def orphans(self) -> Ints:
+        """Rows that fell because of one that fell later, for another reason than a better one."""
+        last = _last(self._kept_instead.copy())
+        return np.flatnonzero((last >= 0) & ~self.is_alive[last])
+
+    def revive(self, rows: Ints) -> None:
+        """Rows that fell as duplicates are alive again."""
+        self._fate[rows], self._kept_instead[rows], self.is_alive[rows] = 0, -1, True
+        self._value[rows] = self._threshold[rows] = np.nan
+
     def quarantine(self, rows: Ints, stage: str, errors: Sequence[str]) -> None:
         """Rows in which something failed, each with its sentence."""
         for row, error in zip(rows.tolist(), errors, strict=True):

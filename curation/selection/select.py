@@ -1,7 +1,9 @@
 """The decision: every record kept, dropped or quarantined, once, with its reason. Loads no model.
 
 A record meets, in this order: the gates of `score:`, and with each stage its errors; `select: keep`; what
-cannot be encoded; `duplicates`, in their order; `caps`; `sample`. The first that takes it is its reason.
+cannot be encoded; `duplicates`, in their order; `caps`; `sample`. The first that takes it is its reason. A duplicate
+whose better one is over a cap meets duplicates and caps again without that one (`curation.selection.caps`), and so
+names one that stays; only the sample, drawn at last, may leave that one out.
 Nothing depends on the order of files or rows, nor on earlier decisions.
 
 A gate on captions sets those aside that fail it, and takes the record when none is left. What stays takes over the
@@ -9,7 +11,7 @@ captions of its exact duplicates.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -27,6 +29,7 @@ from curation.manifest import COMPARED, CapSection, DuplicatesSection, Manifest
 from curation.selection import hashed
 from curation.selection.against import already_there, copies
 from curation.selection.alignment import MAY_BE
+from curation.selection.caps import drop_over_cap, drop_without_room
 from curation.selection.captions import ALWAYS, CaptionFates, names_read
 from curation.selection.duplicates import Dropped, best_first, equal
 from curation.selection.fates import Fates
@@ -64,7 +67,7 @@ def decide(
 
     gates   in the order of `score:`
     failed  ids that could not be encoded -> the sentence why; they are quarantined, and nothing falls to them
-    say     told the recall of a search for near embeddings on planted pairs
+    say     told the recall of a search for near embeddings on planted pairs, and which `extra.NAME` no record has
     each    columns of the main caption -> the list columns with the same of each caption
 
     Returns the rows of selection.parquet (`curation.selection.fates.SCHEMA`) sorted by id. Raises CurationError when a
@@ -79,12 +82,12 @@ def decide(
         _apply(fates, captions, parse(text, f"select.keep.{i}"), "select", fates.alive())
     _drop_small(scores, fates, manifest)
     _quarantine_failed(scores, fates, failed)
-    for section in manifest.select.duplicates:
-        _drop_duplicates(_Duplicates(scores, section, manifest.seed, say), fates, captions)
-    for cap in manifest.select.caps:
-        _drop_over_cap(scores, fates, cap)
+    sections = [_Duplicates(scores, section, manifest.seed, say) for section in manifest.select.duplicates]
+    _thin_out(scores, fates, captions, sections, manifest.select.caps)
     if manifest.select.sample is not None:
         _drop_outside_sample(scores, fates, manifest.select.sample, manifest.seed)
+    for note in scores.notes:
+        say(note)
     return fates.table(scores.ids, captions.columns(fates.is_alive))
 
 
@@ -93,9 +96,9 @@ def _columns(manifest: Manifest, gates: Sequence[Gate], each: Mapping[str, str])
     texts = [text for gate in gates for text in (gate.keep, gate.when) if text] + list(manifest.select.keep)
     names = {name for text in texts for name in names_read(parse(text), each)} | {"error", "error_stage", "scored"}
     for section in manifest.select.duplicates:
-        names |= {*COMPARED[section.on], *(key.lstrip("-") for key in section.prefer)}
+        names |= {*COMPARED[section.on], *(key.removeprefix("-") for key in section.prefer)}
     for cap in manifest.select.caps:
-        names |= {cap.by, *(key.lstrip("-") for key in cap.prefer)}
+        names |= {cap.by, *(key.removeprefix("-") for key in cap.prefer)}
     return names
 
 
@@ -187,12 +190,14 @@ class _Duplicates:
         given = self.section.threshold
         return DEFAULT_THRESHOLD[self.section.on] if given is None else given
 
-    def within(self, rows: Ints) -> Iterator[Fallen]:
-        """Duplicates among `rows`, in the order in which they fall. A clip goes before a picture: it shows more."""
+    def within(self, rows: Ints, settled: NDArray[np.bool_]) -> Iterator[Fallen]:
+        """Duplicates among `rows`, in the order in which they fall. A clip goes before a picture: it shows more. Those
+        that are `settled` go before all others."""
         order = self.scores.ranked(self.section.prefer, rows)
         if "start_s" in self.scores.known:
             is_clip = self.scores["start_s"].is_valid().to_numpy(zero_copy_only=False)
             order = order[np.argsort(~is_clip[order], kind="stable")]
+        order = order[np.argsort(~settled[order], kind="stable")]
         if self.section.on in ("embedding", "copy"):
             fell = self._near_vectors(order)
             yield Fallen(self.section.on, fell.rows, fell.kept, np.round(1 - fell.distance, 6), self.threshold)
@@ -220,29 +225,43 @@ class _Duplicates:
         return Dropped(rows[found.rows], rows[found.kept], found.distance)
 
 
-def _drop_duplicates(duplicates: _Duplicates, fates: Fates, captions: CaptionFates) -> None:
+def _thin_out(
+    scores: Scores,
+    fates: Fates,
+    captions: CaptionFates,
+    sections: Sequence[_Duplicates],
+    caps: Sequence[CapSection],
+) -> None:
+    """Duplicates and caps. Those whose better duplicate is over a cap are asked again: in the end each names one that
+    stays."""
+    settled = np.zeros(scores.rows, bool)
+    while True:
+        for section in sections:
+            _drop_duplicates(section, fates, captions, settled)
+        for cap in caps:
+            drop_over_cap(scores, fates, cap)
+        orphans = fates.orphans()
+        settled = fates.is_alive.copy()
+        fates.revive(orphans)
+        captions.unmerge(orphans)
+        drop_without_room(scores, fates, caps, settled)
+        if not (fates.is_alive & ~settled).any():
+            return
+        sections = [replace(section, say=lambda _: None) for section in sections]
+
+
+def _drop_duplicates(duplicates: _Duplicates, fates: Fates, captions: CaptionFates, settled: NDArray[np.bool_]) -> None:
+    """Those `settled` have met the section before, and nothing takes their place now."""
     section, threshold, seed = duplicates.section, duplicates.threshold, duplicates.seed
     for other in section.against:
-        for met in already_there(duplicates.scores, fates.alive(), section, threshold, seed, Store(other)):
+        rows = np.flatnonzero(fates.is_alive & ~settled)
+        for met in already_there(duplicates.scores, rows, section, threshold, seed, Store(other)):
             reason = f"{met.reason}: already in {other}"
             fates.drop_duplicates(met.rows, met.kept, reason, met.value, met.threshold)
-    for fell in duplicates.within(fates.alive()):
+    for fell in duplicates.within(fates.alive(), settled):
         fates.drop_duplicates(fell.rows, fell.kept, fell.reason, fell.value, fell.threshold)
         if section.merges_captions:
             captions.merge(fell.rows, fell.kept)
-
-
-def _drop_over_cap(scores: Scores, fates: Fates, cap: CapSection) -> None:
-    """Of the records that share a value only the best stay; those without one share nothing, and all stay."""
-    alive = fates.alive()
-    known = scores[cap.by].take(pa.array(alive)).is_valid().to_numpy(zero_copy_only=False)
-    order = scores.ranked(cap.prefer, alive[known])
-    codes = codes_of(scores[cap.by])
-    grouped = order[np.argsort(codes[order], kind="stable")]
-    starts = np.flatnonzero(np.diff(codes[grouped], prepend=-2))
-    place = np.arange(len(grouped)) - np.repeat(starts, np.diff(starts, append=len(grouped))) + 1
-    over = place > cap.most
-    fates.drop(grouped[over], "caps", f"{cap.by}: more than {cap.most}", place[over].astype(np.float64), cap.most)
 
 
 def _drop_outside_sample(scores: Scores, fates: Fates, sample: float, seed: int) -> None:

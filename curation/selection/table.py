@@ -1,5 +1,6 @@
 """Columns of a whole run's scores, in the order of the ids: what a decision looks at."""
 
+import difflib
 import json
 import os
 import tempfile
@@ -15,10 +16,12 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
+from curation import extra
 from curation.captions.stage import GENERATED
 from curation.errors import CurationError, UsageError
 from curation.load import suggest
-from curation.predicates import as_array, as_kind, extra_texts, kind_of
+from curation.manifest import LARGE
+from curation.predicates import as_array, as_kind, kind_of
 from curation.scoring import chunkfile
 from curation.stores.storage import Store
 
@@ -26,8 +29,6 @@ REPEATS = "caption_repeats"
 """Derived here: how many records of the corpus share the main caption, case and blanks aside."""
 HASHES, GENERATED_HASH = "caption_hashes", "generated_caption_hash"
 """Derived here: 64 bits of each caption's text, blanks at its ends and their number aside; 0 where it is blank."""
-LARGE = {"embedding", "copy", "thumbnail"}
-"""Columns that are read by themselves, file by file, where a section compares them."""
 IN_MEMORY = 1 << 29
 """Embeddings of more bytes than this are laid out in a temporary file."""
 
@@ -64,6 +65,7 @@ class Scores:
         self._kept_whole = asked | ({"caption"} if REPEATS in asked else set())
         self._table = self._read(sorted({_stored(name) for name in names | set(optional)} - LARGE))
         self.rows = self._table.num_rows
+        self.notes: list[str] = []
         self._check(names)
         self._order = pc.sort_indices(self._table["id"]).to_numpy()
         self._columns: dict[str, pa.Array] = {}
@@ -118,16 +120,25 @@ class Scores:
             raise CurationError(f"among the ids of {self.store.root}/scores is {which}: no run writes that")
 
     def __getitem__(self, name: str) -> pa.Array:
-        """A column by its name in expressions; `extra.NAME` as text."""
+        """A column by its name in expressions; `extra.NAME` as `extra.TYPE`."""
         if name not in self._columns:
             if name in _HASHED and name not in self._table.column_names:
                 return pa.nulls(self.rows, _HASHED[name][1])
             column = as_array(self._table[name if name in _HASHED else _stored(name)])
-            if name.startswith("extra."):
-                objects = (json.loads(text) if text else {} for text in column.to_pylist())
-                column = extra_texts(item.get(name.removeprefix("extra.")) for item in objects)
+            if extra.is_extra(name):
+                objects, path = (json.loads(text) if text else {} for text in column.to_pylist()), extra.path_of(name)
+                column = extra.column(extra.look_up(each, path) for each in objects)
+                self._note_missing(path, column)
             self._columns[name] = (caption_repeats(column) if name == REPEATS else column).take(self._order)
         return self._columns[name]
+
+    def _note_missing(self, path: tuple[str, ...], column: pa.Array) -> None:
+        """Remember a column of the source that no record has: a name that is misspelt, perhaps."""
+        if column.null_count == len(column):
+            keys = {key for text in self._table["extra"].to_pylist() if text for key in json.loads(text)}
+            near = difflib.get_close_matches(path[0], sorted(keys - {path[0]}), n=1)
+            hint = f"; did you mean {extra.name_of((near[0],))}?" if near else ""
+            self.notes.append(f"no record has {extra.name_of(path)}{hint}")
 
     def columns(self, names: Iterable[str], rows: NDArray[np.int64]) -> Mapping[str, pa.Array]:
         """Some rows of some columns, for an expression."""
@@ -137,7 +148,7 @@ class Scores:
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A column as float64, NaN where it is null; UsageError where it holds no numbers."""
         column = self[name]
-        if kind_of(column.type) not in ("number", "flag", "null") and not name.startswith("extra."):
+        if kind_of(column.type) not in ("number", "flag", "null", "any"):
             raise UsageError(f"records cannot be ordered by '{name}': its values are {column.type}, not numbers")
         return as_kind(column, "number").to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
@@ -259,7 +270,7 @@ def _closed_up(vectors: NDArray[np.float16], places: NDArray[np.int64]) -> NDArr
 
 
 def _stored(name: str) -> str:
-    return "extra" if name.startswith("extra.") else _DERIVED_FROM.get(name, name)
+    return "extra" if extra.is_extra(name) else _DERIVED_FROM.get(name, name)
 
 
 def _hashes(texts: Any) -> Any:
@@ -310,6 +321,8 @@ def caption_repeats(captions: pa.Array) -> pa.Array:
 
 def codes_of(column: pa.Array) -> NDArray[np.int64]:
     """Equal values -> equal numbers >= 0; null -> -1."""
+    if column.type == extra.TYPE:
+        return extra.codes_of(column)
     if pa.types.is_null(column.type):
         return np.full(len(column), -1, np.int64)
     codes = column.dictionary_encode().indices.fill_null(-1)

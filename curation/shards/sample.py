@@ -34,7 +34,8 @@ class Sample:
     texts    token states of each caption, fp16 [tokens, D], trimmed to the mask; in the order of
              meta["captions"]
     meta     JSON-able: media, bucket, original and resized size, crop_ltrb, captions, caption_sources,
-             scores ...
+             scores ...; original_size, crop_top_left and target_size as SDXL's conditioning has them, (height, width)
+             and (top, left), see `curation.media.standardize.size_conditioning` (absent in shards of older versions)
     media    the standardized pixels as a file, where the manifest asks for `media:`
     """
 
