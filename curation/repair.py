@@ -21,6 +21,7 @@ from curation.errors import CurationError
 from curation.scoring import chunkfile
 from curation.scoring.pending import MARKER
 from curation.shards import index
+from curation.stores import jsontext
 from curation.stores.storage import Entry, Store
 
 SEEN = "_work/seen.json"
@@ -84,10 +85,9 @@ def _json_damage(store: Store) -> Iterator[Damage]:
 
 def _object(store: Store, name: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(store.read(name).decode("utf-8"))
+        return jsontext.parse_object(store.read(name))
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _scores_damage(store: Store, seen: dict[str, Any] | None) -> Iterator[Damage]:

@@ -1,6 +1,5 @@
 """From staged shards to shards/: every file in its place, nothing else there, the index last."""
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from curation.errors import CurationError
 from curation.plan import Plan
 from curation.shards import index
 from curation.shards.containers import CONTAINERS
+from curation.stores import jsontext
 from curation.stores.storage import Store
 
 
@@ -30,7 +30,7 @@ def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable
     shards = store.child("shards")
     reports = [summary_of(store, job) for job in jobs]
     entries = [report["shard"] for report in reports]
-    if shards.exists(index.NAME) and json.loads(shards.read(index.NAME)).get("shards") != entries:
+    if shards.exists(index.NAME) and jsontext.read_object(shards, index.NAME).get("shards") != entries:
         shards.delete(index.NAME)
     remember(store, jobs, rounds)
     sweep(store, jobs, rounds)
@@ -48,8 +48,7 @@ def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable
 
 def report_of(store: Store, job: ShardJob) -> dict[str, Any]:
     """What the worker said of a shard that it made."""
-    report: dict[str, Any] = json.loads(store.read(job.done))
-    return report
+    return jsontext.read_object(store, job.done)
 
 
 def summary_of(store: Store, job: ShardJob) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def parse(text: bytes) -> dict[str, Any]:
     """A lock's content; a torn or foreign one belongs to nobody."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return {"token": "", **found} if isinstance(found, dict) else {"token": ""}
 

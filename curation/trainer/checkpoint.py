@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from curation.errors import CurationError
+from curation.stores import jsontext
 from curation.stores.storage import Store
 
 FORMAT_VERSION = 1
@@ -121,7 +122,7 @@ def find(place: str) -> Checkpoint:
 def read(store: Store) -> Checkpoint:
     """Raises CurationError with a sentence where the state is damaged, or of another program or version."""
     try:
-        state = json.loads(store.read(STATE))
+        state = jsontext.parse(store.read(STATE))
     except ValueError as error:
         raise CurationError(f"{store.uri(STATE)} is damaged ({error})") from error
     if not isinstance(state, dict) or state.get("format_version") != FORMAT_VERSION:
