@@ -1,8 +1,6 @@
 """From staged shards to shards/: every file in its place, nothing else there, the index last."""
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -93,8 +91,8 @@ def _staged(job: ShardJob) -> list[str]:
 
 def write_deal(store: Store, jobs: Iterable[ShardJob]) -> None:
     """Remember where each latent now is, for the next encode; a shard at a time."""
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / "deal.parquet"
+    with store.workspace() as folder:
+        local = folder / "deal.parquet"
         with pq.ParquetWriter(local, DEAL_SCHEMA, compression="zstd") as writer:
             for job in jobs:
                 writer.write_table(pa.Table.from_pylist(list(_dealt_rows(report_of(store, job))), DEAL_SCHEMA))

@@ -14,6 +14,8 @@ from typing import Any
 
 from curation.errors import CurationError
 from curation.stores.location import explain
+from curation.stores.process import machine, process_start
+from curation.stores.scratch import sweep
 from curation.stores.storage import Store
 
 LOCK = "_work/lock"
@@ -40,6 +42,7 @@ class RunLock:
     def __enter__(self) -> "RunLock":
         self._lock.acquire()
         self.store.sweep()
+        sweep()
         return self
 
     def __exit__(
@@ -163,23 +166,6 @@ def parse(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     return {"token": "", **found} if isinstance(found, dict) else {"token": ""}
-
-
-def machine() -> str:
-    """Tells machines and containers apart: process numbers mean something only within one."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return socket.gethostname()
-
-
-def process_start(pid: int) -> str | None:
-    """When a process began, in ticks since boot; None when there is none (proc(5), stat, field 22)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
 
 
 def refusal(lock: str, other: dict[str, Any], expiry_s: float | None = None) -> CurationError:

@@ -4,10 +4,8 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -62,9 +60,9 @@ def write(out: Store, state: Mapping[str, Any], parts: Mapping[str, Tensors], ke
     """Commit a checkpoint under out/checkpoints/step-N, its state last; then remove all but the last `keep`."""
     store = out.child(f"{FOLDER}/{name_of(int(state['step']))}")
     files = {}
-    with tempfile.TemporaryDirectory(prefix="curate-checkpoint-", dir=out.local if out.local else None) as folder:
+    with out.workspace() as folder:
         for part, tensors in parts.items():
-            path = Path(folder) / f"{part}.safetensors"
+            path = folder / f"{part}.safetensors"
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
             with path.open("rb") as file:
                 files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()

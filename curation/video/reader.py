@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -24,6 +23,7 @@ from curation.pixels import Pixels, arrays_in
 from curation.record import Span
 from curation.sources.fetch import IN_RUN, place_of
 from curation.stores.location import WEB, locate, scheme_of
+from curation.stores.scratch import scratch
 
 SAMPLED, LONGEST = 8, 640
 """Frames of a clip that stages look at, and their longer side in px at most."""
@@ -40,7 +40,7 @@ def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
     """
     place = place_of(uri)
     if uri.startswith(IN_RUN) or place.column is not None or scheme_of(uri) in WEB:  # bounded by max_mb
-        with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
+        with scratch() as folder, (folder / "copy.video").open("wb") as file:
             data = fetch(uri)
             file.write(data)
             file.flush()
@@ -52,7 +52,7 @@ def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
     if isinstance(filesystem, pafs.LocalFileSystem) and place.whole:
         yield path, _sha256(path)
         return
-    with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
+    with scratch() as folder, (folder / "copy.video").open("wb") as file:
         digest = _copy(filesystem, path, place.offset, place.size, file)
         yield file.name, digest
 
