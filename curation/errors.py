@@ -21,6 +21,10 @@ class Unavailable(CurationError):
     """What every record needs cannot be had (a server is down): the run stops, no record is blamed. Exit code 1."""
 
 
+class Denied(CurationError):
+    """A disk or an object store does not let this user read or write a place. Exit code 1."""
+
+
 class NothingKept(CurationError):
     """Every record was dropped or quarantined; the message names the gate that emptied the run. Exit code 3."""
 

@@ -10,9 +10,13 @@ from posixpath import basename, dirname, normpath
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from curation.errors import CurationError
+from curation.errors import CurationError, Denied
 
 WEB = ("http", "https")
+_DENIED = re.compile(
+    r"ACCESS_DENIED|AccessDenied|Forbidden|HTTP (?:status|response code) 40[13]|PERMISSION_DENIED", re.I
+)
+"""What object stores and their clients say of a request that they do not allow."""
 _OPTIONS = re.compile(r"(?:[\w.-]+=[^&?]*(?:&[\w.-]+=[^&?]*)*)?")
 
 
@@ -141,8 +145,11 @@ def explain(error: OSError, location: str, doing: str) -> CurationError:
     """An operating system's or object store's error as a sentence that names the place."""
     if isinstance(error, FileNotFoundError):
         return CurationError(f"{location} does not exist")
-    if isinstance(error, PermissionError) or error.errno in (errno.EACCES, errno.EPERM):
-        return CurationError(f"{location} cannot be {doing}: permission denied")
+    if isinstance(error, PermissionError) or error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Denied(f"{location} cannot be {doing}: permission denied")
+    if _DENIED.search(str(error)):
+        what = " ".join(str(error).split())[:400]
+        return Denied(f"{location} cannot be {doing}: access denied; check the credentials and the policy ({what})")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CurationError(
             f"{location} cannot be {doing}: the disk is full. What was committed before is sound: free some "

@@ -7,12 +7,13 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from curation.errors import CurationError
+from curation.errors import CurationError, Denied
 from curation.stores.location import explain
 from curation.stores.process import machine, process_start
 from curation.stores.scratch import sweep
@@ -40,7 +41,10 @@ class RunLock:
         )
 
     def __enter__(self) -> "RunLock":
-        self._lock.acquire()
+        try:
+            self._lock.acquire()
+        except Denied as error:  # of the run directory; that a lock is its first file is of no interest
+            raise Denied(str(error).replace(self.store.uri(LOCK), self.store.root)) from error
         self.store.sweep()
         sweep()
         return self
@@ -118,7 +122,8 @@ class ObjectLock:
         self._done.set()
         self._thread.join()
         if not self._lost.is_set():
-            self.store.delete(LOCK)
+            with suppress(CurationError):  # it would hide what ended the run; silence ends the lock, too
+                self.store.delete(LOCK)
 
     def check(self) -> None:
         if self._lost.is_set():
