@@ -85,7 +85,7 @@ def file_info(location: str) -> pafs.FileInfo:
         return filesystem.get_file_info(path)
     except OSError as error:
         raise explain(error, location, "read") from error
-    except pa.ArrowInvalid as error:  # such as `a//b`, which is the name of an object and no path
+    except pa.ArrowException as error:  # such as `a//b`, which is the name of an object and no path
         raise CurationError(f"{location} cannot be read: {error}") from error
 
 
