@@ -22,6 +22,7 @@ from curation.media.standardize import Recipe, Standardized
 from curation.pixels import Pixels, arrays_in
 from curation.record import Span
 from curation.sources.fetch import IN_RUN, place_of
+from curation.stores.holes import check_whole
 from curation.stores.location import WEB, locate, scheme_of
 from curation.stores.scratch import scratch
 
@@ -50,6 +51,7 @@ def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
         return
     filesystem, path = locate(place.location)
     if isinstance(filesystem, pafs.LocalFileSystem) and place.whole:
+        check_whole(path)
         yield path, _sha256(path)
         return
     with scratch() as folder, (folder / "copy.video").open("wb") as file:
