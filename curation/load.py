@@ -48,6 +48,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> Loaded:
         _override(data, override)
     try:
         return Loaded(_absolute(Manifest.model_validate(data), parent(path)), path, lines)
+    except UnicodeEncodeError as error:
+        what = ascii(error.object)[:80]
+        raise UsageError(f"{path}: {what} holds half of a character (a lone surrogate)") from error
     except ValidationError as error:
         raise UsageError("\n".join(_told(list(_sentences(error, path, lines))))) from error
 

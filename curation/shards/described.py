@@ -143,16 +143,22 @@ def check(index: dict[str, Any], name: str) -> None:
     try:
         Index.model_validate(index)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-        said = first["msg"].removeprefix("Value error, ")
-        given = f" (given: {_shown(first['input'])})" if key and first["type"] != "value_error" else ""
-        where = f"{name}: {key}: " if key else f"{name}: "
-        raise CurationError(f"{where}{said}{given}: it was altered or is damaged, run the manifest again") from error
+        raise CurationError(
+            f"{name}: {problem(error)}: it was altered or is damaged, run the manifest again"
+        ) from error
+
+
+def problem(error: ValidationError) -> str:
+    """The first of its mistakes: the key, what is wrong, and what was given."""
+    first = error.errors()[0]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")[:200]
+    said = first["msg"].removeprefix("Value error, ")
+    given = f" (given: {_shown(first['input'])})" if key and first["type"] != "value_error" else ""
+    return f"{key}: {said}{given}" if key else said
 
 
 def _shown(value: Any) -> str:
     try:
         return repr(value)[:80]
-    except ValueError:  # Python's bound on the digits of a number
+    except (ValueError, RecursionError):  # Python's bound on the digits of a number
         return "a number of thousands of digits"

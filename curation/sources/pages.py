@@ -48,7 +48,7 @@ def sizes_of(file: pa.NativeFile, offset: int, size: int) -> Sizes:
             if page:
                 break
             raise ValueError(f"no page header at byte {offset}")
-        own = next((header[field] for field in (5, 7, 8) if isinstance(header.get(field), dict)), {})
+        own: dict[int, Any] = next((header[field] for field in (5, 7, 8) if isinstance(header.get(field), dict)), {})
         values = own.get(1)
         page = max(page, unpacked)
         value = max(value, unpacked // values if isinstance(values, int) and values > 0 else 0)

@@ -16,6 +16,7 @@ from torch import Tensor
 from curation.errors import CurationError
 from curation.stores import jsontext
 from curation.stores.storage import Store
+from curation.trainer import saved
 
 FORMAT_VERSION = 1
 FOLDER = "checkpoints"
@@ -125,4 +126,5 @@ def read(store: Store) -> Checkpoint:
         raise CurationError(f"{store.uri(STATE)} is damaged ({error})") from error
     if not isinstance(state, dict) or state.get("format_version") != FORMAT_VERSION:
         raise CurationError(f"{store.uri(STATE)} is no checkpoint of this program's format {FORMAT_VERSION}")
+    saved.check(state, store.uri(STATE))
     return Checkpoint(store, state)
