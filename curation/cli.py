@@ -1,5 +1,6 @@
 """The commands: thin, each calls one function and prints what it returns."""
 
+import atexit
 import json
 import os
 import signal
@@ -221,6 +222,8 @@ def _on_interrupt(_number: int, _frame: object) -> None:
 def main() -> None:
     """Run a command. Errors are sentences on stderr, and an exit code: 1 failed, 2 wrong input, 3 nothing kept, 130
     interrupted."""
+    # Python takes its handlers away when it ends, and a second Ctrl-C would then end it by the signal
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGINT, _on_interrupt)
     try:
         app()

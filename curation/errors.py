@@ -26,6 +26,10 @@ class TimedOut(CurationError):
     again at the end of the phase, when nothing else runs. Exit code 1."""
 
 
+class Denied(CurationError):
+    """A disk or an object store does not let this user read or write a place. Exit code 1."""
+
+
 class NothingKept(CurationError):
     """Every record was dropped or quarantined; the message names the gate that emptied the run. Exit code 3."""
 

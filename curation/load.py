@@ -13,6 +13,11 @@ from curation.errors import UsageError
 from curation.manifest import Manifest
 from curation.stores.location import name, parent, resolve
 
+READ = 4 * yamlfile.LONGEST + 4
+"""Bytes of a file from which on its text is too long, whatever its signs."""
+SHOWN = 20
+"""Mistakes of a manifest that are told one by one."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -43,8 +48,11 @@ def load(path: str, overrides: Sequence[str] = ()) -> Loaded:
         _override(data, override)
     try:
         return Loaded(_absolute(Manifest.model_validate(data), parent(path)), path, lines)
+    except UnicodeEncodeError as error:
+        what = ascii(error.object)[:80]
+        raise UsageError(f"{path}: {what} holds half of a character (a lone surrogate)") from error
     except ValidationError as error:
-        raise UsageError("\n".join(_sentences(error, path, lines))) from error
+        raise UsageError("\n".join(_told(list(_sentences(error, path, lines))))) from error
 
 
 def _absolute(manifest: Manifest, base: str) -> Manifest:
@@ -67,8 +75,10 @@ def _read(path: str) -> str:
 
     try:
         if "://" in path:
-            return Store(parent(path)).read(name(path)).decode()
-        return Path(path).read_text(encoding="utf-8")
+            with Store(parent(path)).open(name(path)) as file:
+                return bytes(file.read(READ)).decode()
+        with Path(path).open("rb") as local:  # never more: it may be a device that does not end
+            return local.read(READ).decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: a manifest is UTF-8 text, and this is not ({error.reason})") from error
     except OSError as error:
@@ -122,15 +132,20 @@ def _position(items: list[Any], step: str, where: str) -> int:
     )
 
 
+def _told(sentences: list[str]) -> list[str]:
+    more = len(sentences) - SHOWN
+    return sentences[:SHOWN] + ([f"... and {more:,} more mistakes"] if more > 0 else [])
+
+
 def _sentences(error: ValidationError, path: str, lines: dict[yamlfile.Path, int]) -> Iterable[str]:
     for item in error.errors():
         loc = item["loc"]
-        key = ".".join(str(part) for part in loc)
+        key = ".".join(str(part)[:80] for part in loc)
         place = f"{path}:{line_of(lines, loc)}: {key}"
         if item["type"] == "extra_forbidden":
             known = known_keys(Manifest, loc[:-1])
             there = ", ".join(sorted(known))
-            yield f"{place}: no such key '{loc[-1]}'{suggest(str(loc[-1]), known)}; there are: {there}"
+            yield f"{place}: no such key '{str(loc[-1])[:80]}'{suggest(str(loc[-1]), known)}; there are: {there}"
         elif item["type"] == "missing":
             yield f"{place}: the key '{loc[-1]}' is missing"
         else:

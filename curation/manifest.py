@@ -11,7 +11,7 @@ from curation.video.rates import standard
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 def _as_list(value: Any) -> Any:
@@ -43,11 +43,12 @@ class SourceSection(Section):
         (), description="prefixes such as s3://bucket/photos/ below which a table's cells may name objects"
     )
     private_addresses: bool = Field(False, description="allow URLs that lead to private or loopback addresses")
-    timeout_s: float = Field(20.0, gt=0, description="seconds for one download")
-    retries: int = Field(1, ge=0, description="how often a failed download is tried again")
+    timeout_s: float = Field(20.0, gt=0, le=86_400, description="seconds for one download")
+    retries: int = Field(1, ge=0, le=100, description="how often a failed download is tried again")
     max_mb: float = Field(
         100.0,
         gt=0,
+        le=1_000_000,
         description="larger pictures, downloads and cells are quarantined, MB; a video in a file may have any size",
     )
 
@@ -87,6 +88,10 @@ class StageEntry(Section):
             if len(line) != 1:
                 raise ValueError(f"a line under score: is one stage, this one has {sorted(map(str, line))}")
             ((name, params),) = line.items()
+            if params is not None and not isinstance(params, Mapping):
+                raise ValueError(
+                    f"below the stage {name} stand keep, when and its parameters, such as `model: embedded`"
+                )
             params = dict(params or {})
             return {"stage": name, "keep": params.pop("keep", None), "when": params.pop("when", None), "params": params}
         return line
@@ -194,7 +199,9 @@ class SelectSection(Section):
 
 class ShardsSection(Section):
     format: Literal["webdataset", "parquet"] = "webdataset"
-    samples: int = Field(1000, gt=0, description="samples in a shard; the last of a bucket may have less")
+    samples: int = Field(
+        1000, gt=0, le=10_000_000, description="samples in a shard; the last of a bucket may have less"
+    )
 
 
 class MediaSection(Section):
@@ -204,7 +211,9 @@ class MediaSection(Section):
     preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = Field(
         "medium", description="of x264: slower ones give smaller files"
     )
-    gop: int = Field(24, gt=0, description="frames from one keyframe to the next; the first frame is always one")
+    gop: int = Field(
+        24, gt=0, le=100_000, description="frames from one keyframe to the next; the first frame is always one"
+    )
     images: Literal["jpg", "png", "webp"] = Field(
         "jpg", description="how pictures are written: jpg (quality 95, no chroma subsampling), png or webp (lossless)"
     )
@@ -236,7 +245,9 @@ def _rate(value: Any) -> Any:
 
 
 class EncodeSection(Section):
-    size: int = Field(256, gt=0, multiple_of=8, description="side of the square whose area every bucket has, px")
+    size: int = Field(
+        256, gt=0, le=65_536, multiple_of=8, description="side of the square whose area every bucket has, px"
+    )
     buckets: tuple[str, ...] | Literal["square", "aspect"] = Field(
         "square",
         description='"square", "aspect" (1:2 to 2:1), or a list such as ["256x256", "320x192"] (width x height)',
@@ -244,6 +255,7 @@ class EncodeSection(Section):
     multiple: int = Field(
         16,
         gt=0,
+        le=65_536,
         multiple_of=8,
         description="sides of `aspect` buckets are multiples of it, px: the VAE's 8 (LTX: 32) times a DiT's patch",
     )
@@ -283,21 +295,23 @@ class EncodeSection(Section):
         None, description="where the VAE and the text encoder compute; default: the manifest's `device:`"
     )
     logvar: bool = Field(True, description="store the posterior's log-variance where the VAE has one")
-    batch: int = Field(8, gt=0)
-    captions: int = Field(8, gt=0, description="how many captions of a record are stored and encoded")
+    batch: int = Field(8, gt=0, le=65_536)
+    captions: int = Field(8, gt=0, le=10_000, description="how many captions of a record are stored and encoded")
     extra: Annotated[tuple[str, ...] | Literal[True], BeforeValidator(_extra)] = Field(
         (),
         description="the source's own columns or sidecar keys that samples hold under `extra`, such as [licence, url]; "
         "true for all. Changing it writes shards anew, but encodes nothing again",
     )
-    reconstructions: int = Field(8, ge=0, description="how many samples are decoded again into reconstructions/")
+    reconstructions: int = Field(
+        8, ge=0, le=100_000, description="how many samples are decoded again into reconstructions/"
+    )
     shards: ShardsSection = ShardsSection()
 
     @field_validator("frames")
     @classmethod
     def _are_lengths(cls, frames: tuple[int, ...]) -> tuple[int, ...]:
-        if not frames or min(frames) < 1:
-            raise ValueError("say at least one number of frames, each 1 or more, such as [17, 49]")
+        if not frames or min(frames) < 1 or max(frames) > 1_000_000:
+            raise ValueError("say at least one number of frames, each from 1 to 1,000,000, such as [17, 49]")
         return tuple(sorted(set(frames)))
 
     @model_validator(mode="after")
@@ -323,25 +337,34 @@ class EncodeSection(Section):
 class EngineSection(Section):
     """How the work is cut and guarded; none of it changes a byte but the size of chunks and video_decoder."""
 
-    rows_per_chunk: int = Field(64, gt=0, description="what a crash costs, and what one worker takes at once")
-    video_mb_per_chunk: float = Field(16.0, gt=0, description="a chunk ends earlier where its videos have so many MB")
-    workers: int | None = Field(None, gt=0, description="score and encode workers; default from the CPUs")
-    record_seconds: float = Field(
-        30.0, gt=0, description="CPU seconds for decoding one record; for a video, until it shows a sign of life"
+    rows_per_chunk: int = Field(
+        64, gt=0, le=1_000_000, description="what a crash costs, and what one worker takes at once"
     )
-    video_seconds: float = Field(10_800.0, gt=0, description="CPU seconds for going through one whole video")
+    video_mb_per_chunk: float = Field(
+        16.0, gt=0, le=1_000_000, description="a chunk ends earlier where its videos have so many MB"
+    )
+    workers: int | None = Field(None, gt=0, le=100_000, description="score and encode workers; default from the CPUs")
+    record_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=10_000_000,
+        description="CPU seconds for decoding one record; for a video, until it shows a sign of life",
+    )
+    video_seconds: float = Field(
+        10_800.0, gt=0, le=10_000_000, description="CPU seconds for going through one whole video"
+    )
     video_decoder: Literal["pyav", "decord"] = "pyav"
-    max_pixels: int = Field(120_000_000, gt=0, description="larger pictures are quarantined before decoding")
-    decode_memory_mb: int = Field(3000, gt=0, description="address space of a decoder process")
+    max_pixels: int = Field(120_000_000, gt=0, le=10**10, description="larger pictures are quarantined before decoding")
+    decode_memory_mb: int = Field(3000, gt=0, le=10_000_000, description="address space of a decoder process")
     gpu_memory_gb: float | None = Field(
         None, gt=0, description="of the smallest GPU, where `curate plan` runs on a machine without it"
     )
-    attempts: int = Field(3, gt=0, description="how often a chunk is tried when its worker dies")
+    attempts: int = Field(3, gt=0, le=1000, description="how often a chunk is tried when its worker dies")
 
 
 class Manifest(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     source: Annotated[tuple[SourceSection, ...], BeforeValidator(_as_list), Field(min_length=1)]
     models: str = "embedded"
     device: Literal["auto", "cpu", "cuda"] = Field(

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 
 from curation import rundir
 from curation.encoding.jobs import WORK
+from curation.encoding.reports import fault
 from curation.errors import CurationError
 from curation.scoring import chunkfile
 from curation.scoring.pending import MARKER
 from curation.shards import index
+from curation.stores import jsontext
 from curation.stores.storage import Entry, Store
 
 SEEN = "_work/seen.json"
@@ -75,8 +77,11 @@ def _json_damage(store: Store) -> Iterator[Damage]:
     names = [e.name for e in store.list("_work") if e.name.endswith((".json", ".failed"))]
     names += [name for name in (f"shards/{index.NAME}",) if store.exists(name)]
     for name in names:
-        if _object(store, name) is None:
+        content = _object(store, name)
+        if content is None:
             yield Damage(name, "it is no JSON object")
+        elif why := fault(name, content):
+            yield Damage(name, why)
     notes = f"{WORK}/facts/reconstructions.txt"
     if store.exists(notes) and not store.read(notes).isascii():
         yield Damage(notes, "it is no plain text")
@@ -84,10 +89,9 @@ def _json_damage(store: Store) -> Iterator[Damage]:
 
 def _object(store: Store, name: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(store.read(name).decode("utf-8"))
+        return jsontext.parse_object(store.read(name))
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _scores_damage(store: Store, seen: dict[str, Any] | None) -> Iterator[Damage]:

@@ -41,7 +41,7 @@ class Params(BaseModel):
     valueless  fields that decide no value (a timeout, say): changing one computes nothing anew
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     valueless: ClassVar[frozenset[str]] = frozenset()
 
 

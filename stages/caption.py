@@ -39,7 +39,7 @@ class CaptionParams(ModelParams):
     frames: int = Field(4, gt=0, le=64, description="how many of a clip's sampled frames (8) are shown")
     max_side: int = Field(768, ge=32, le=4096, description="px; larger pictures are made smaller first")
     concurrency: int = Field(8, gt=0, le=256, description="openai: requests at once from one worker")
-    timeout_s: float = Field(120, gt=0, description="openai: of one request")
+    timeout_s: float = Field(120, gt=0, le=86_400, description="openai: of one request")
     retries: int = Field(4, ge=0, le=20, description="openai: after 408, 429, 5xx, timeouts and lost connections")
     sure: float = Field(
         0.35, ge=0, le=1, description="embedded: tags from this probability on are stated; below, two stand with `or`"

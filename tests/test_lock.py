@@ -12,9 +12,10 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+from helpers.denying import denying_bucket
 
-from curation.errors import CurationError
-from curation.stores.lock import LOCK, RunLock, holder
+from curation.errors import CurationError, Denied
+from curation.stores.lock import LOCK, ObjectLock, RunLock, holder
 from curation.stores.storage import Store
 
 HOLD = """
@@ -151,3 +152,29 @@ def test_a_torn_lock_belongs_to_nobody(objects: Store, torn: bytes) -> None:
     objects.write(LOCK, torn)
     with quick(objects):
         pass
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+@pytest.mark.slow
+def test_a_bucket_that_denies_writes_is_named_and_not_the_lock(keys: None) -> None:
+    with denying_bucket() as url, pytest.raises(Denied) as raised, RunLock(Store(url)):
+        pass
+    said = str(raised.value)
+    assert said.startswith(f"{url} cannot be written: access denied; check the credentials and the policy (")
+
+
+@pytest.mark.slow
+def test_what_ended_a_run_is_not_hidden_by_its_lock(keys: None) -> None:
+    with denying_bucket() as url:
+        lock = ObjectLock(Store(url), beat_s=60, expiry_s=60, settle_s=0)
+        lock._thread.start()  # as if it was acquired before the bucket denied
+        with pytest.raises(CurationError, match="the first error"):
+            try:
+                raise CurationError("the first error")
+            finally:
+                lock.release()

@@ -169,7 +169,7 @@ def test_a_shard_of_another_bucket_is_refused(tmp_path: Path) -> None:
 def test_a_shard_with_other_counts_is_refused(root: Path) -> None:
     index = json.loads((root / "index.json").read_text())
     index["shards"][0]["samples"] = 71
-    index_with(root, shards=index["shards"])
+    index_with(root, shards=index["shards"], samples=79)
     with pytest.raises(CurationError, match="holds 70 samples, the index says 71"):
         Shards(str(root))[0]
 

@@ -19,7 +19,7 @@ from curation.record import SourceRow
 from curation.sources import open_source, read_chunk
 from curation.sources.arrays import MAX_CELL
 from curation.sources.fetch import fetch, file_uri
-from curation.sources.pages import largest_page
+from curation.sources.pages import sizes_of
 from curation.stores.storage import Store
 from curation.video.reader import on_disk
 
@@ -198,10 +198,10 @@ def test_page_sizes_are_read_from_their_headers(tmp_path: Path) -> None:
         chunk = group.column(number)
         begin = chunk.dictionary_page_offset or chunk.data_page_offset
         with pa.OSFile(str(tmp_path / "t.parquet")) as file:
-            sizes.append(largest_page(file, begin, chunk.total_compressed_size))
+            sizes.append(sizes_of(file, begin, chunk.total_compressed_size).page)
     assert 10_000 <= sizes[0] <= 30_000 and sizes[1] == 300_004
     with pytest.raises((ValueError, EOFError)):
-        largest_page(pa.BufferReader(b"\xff" * 100), 0, 100)
+        sizes_of(pa.BufferReader(b"\xff" * 100), 0, 100)
 
 
 def damaged(path: Path, column: str) -> None:
@@ -391,8 +391,9 @@ def test_an_img2dataset_output_of_parquet_files_is_a_table(tmp_path: Path) -> No
 
 
 def test_what_is_too_large_is_not_even_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here with a limit of 1 MB for a page."""
+    """Here with a limit of 1 MB."""
     monkeypatch.setattr("curation.sources.cursor.MAX_PAGE", 1_000_000)
+    monkeypatch.setattr("curation.sources.cursor.MAX_MEDIA", 1_000_000)
     large = "x" * 2_000_000
     columns = {"file": FILES[:2], "caption": ["a", large], "image": [b"1", large.encode()]}
     write(tmp_path / "t.parquet", columns, compression="zstd", row_group_size=1, use_dictionary=False)

@@ -100,3 +100,12 @@ def test_cmmd_and_clip_score_are_of_open_clips_features(tmp_path: Path) -> None:
     assert measured["CMMD"] == pytest.approx(metrics.cmmd(a, b), rel=1e-3, abs=1e-6)
     assert scored == {"CLIP score": pytest.approx(max(0.0, 100 * float((a * text).sum(1).mean())), rel=1e-3, abs=1e-3)}
     assert not {"FID", "KID"} & set(measured)
+
+
+@pytest.mark.parametrize("weights", [{}, {"other": torch.zeros(2)}, [torch.zeros(2)], "cut"])
+def test_weights_of_another_network_are_a_sentence(inception: Path, tmp_path: Path, weights: object) -> None:
+    if weights == "cut":
+        weights = dict(list(torch.load(inception, weights_only=True).items())[:-1])
+    torch.save(weights, tmp_path / "other.pth")
+    with pytest.raises(UsageError, match=r"other\.pth are not torch-fidelity's weights: "):
+        extractor(f"inception:{tmp_path / 'other.pth'}")

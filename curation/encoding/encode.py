@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -32,6 +31,7 @@ from curation.scoring.score import RunContext
 from curation.shards.containers import CONTAINERS
 from curation.shards.sample import Sample
 from curation.stage import sentence
+from curation.stores.scratch import scratch
 from curation.video.mp4 import media_file, versions
 from curation.video.reader import VideoReader, on_disk
 
@@ -111,8 +111,8 @@ class ShardEncoder:
         report: dict[str, Any] = {"job": job.as_item(), "failures": failures}
         self._timed_out.clear()
         container = CONTAINERS[self.settings.encode.shards.format]
-        with tempfile.TemporaryDirectory() as folder:
-            local, sums, footage = Path(folder) / f"shard{container.suffix}", ChannelSums(), Footage()
+        with scratch() as folder:
+            local, sums, footage = folder / f"shard{container.suffix}", ChannelSums(), Footage()
             container.write(local, self._samples(rows, keys, Bucket.named(job.bucket), failures, (sums, footage)))
             if not failures:
                 report["shard"] = {

@@ -1,6 +1,5 @@
 """The encode phase of a run: deal, encode what is not done, decide again where a record failed, publish."""
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from curation.reporting.models import busy
 from curation.scoring.score import RunContext
 from curation.session import Run
 from curation.shards.containers import CONTAINERS
+from curation.stores import jsontext
 from curation.stores.storage import Store
 from curation.work import encode_pool
 
@@ -74,7 +74,7 @@ def _try_again(run: Run, members: dict[ShardJob, list[str]], contents: Contents)
     """Make once more, one after another, the shards with records that a limit of wall-clock time ended."""
     there = {entry.name for entry in run.store.list(WORK)}
     for job in [job for job in members if job.failed in there]:
-        report = json.loads(run.store.read(job.failed))
+        report = jsontext.read_object(run.store, job.failed)
         if report.get("timed_out") and not report.get("again"):
             records = len(report["timed_out"])
             run.console.print(f"trying again: {records:,} records of {job.name} that a time limit ended")
@@ -140,5 +140,5 @@ def all_failures(store: Store) -> dict[str, str]:
 
 
 def _failures(store: Store, names: Iterable[str]) -> dict[str, str]:
-    reports = [json.loads(store.read(name)) for name in names]
+    reports = [jsontext.read_object(store, name) for name in names]
     return {failure["id"]: failure["error"] for report in reports for failure in report["failures"]}

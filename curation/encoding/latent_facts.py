@@ -18,6 +18,7 @@ from curation.models import ModelInfo, open_model
 from curation.plan import Plan
 from curation.shards.sample import FORMAT_VERSION
 from curation.shards.scaling import USUAL_RMS, normalized_rms
+from curation.stores import jsontext
 from curation.stores.storage import Store
 from curation.video.mp4 import facts as media_facts
 
@@ -94,8 +95,7 @@ def _remembered(store: Store, role: str, info: ModelInfo, look: Callable[[], dic
     path = f"{FACTS}/{role}-{hashlib.sha256(f'{FACTS_VERSION} {info.id} {info.sha256}'.encode()).hexdigest()[:16]}.json"
     if not store.exists(path):
         store.write(path, json.dumps(look(), sort_keys=True).encode())
-    facts: dict[str, Any] = json.loads(store.read(path))
-    return facts
+    return jsontext.read_object(store, path)
 
 
 def statistics(sums: Sequence[Mapping[str, Any]], mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:

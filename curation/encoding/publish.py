@@ -1,9 +1,6 @@
 """From staged shards to shards/: every file in its place, nothing else there, the index last."""
 
-import json
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +12,7 @@ from curation.errors import CurationError
 from curation.plan import Plan
 from curation.shards import index
 from curation.shards.containers import CONTAINERS
+from curation.stores import jsontext
 from curation.stores.storage import Store
 
 
@@ -30,7 +28,7 @@ def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable
     shards = store.child("shards")
     reports = [summary_of(store, job) for job in jobs]
     entries = [report["shard"] for report in reports]
-    if shards.exists(index.NAME) and json.loads(shards.read(index.NAME)).get("shards") != entries:
+    if shards.exists(index.NAME) and jsontext.read_object(shards, index.NAME).get("shards") != entries:
         shards.delete(index.NAME)
     remember(store, jobs, rounds)
     sweep(store, jobs, rounds)
@@ -48,8 +46,7 @@ def publish(store: Store, plan: Plan, jobs: Sequence[ShardJob], rounds: Iterable
 
 def report_of(store: Store, job: ShardJob) -> dict[str, Any]:
     """What the worker said of a shard that it made."""
-    report: dict[str, Any] = json.loads(store.read(job.done))
-    return report
+    return jsontext.read_object(store, job.done)
 
 
 def summary_of(store: Store, job: ShardJob) -> dict[str, Any]:
@@ -94,8 +91,8 @@ def _staged(job: ShardJob) -> list[str]:
 
 def write_deal(store: Store, jobs: Iterable[ShardJob]) -> None:
     """Remember where each latent now is, for the next encode; a shard at a time."""
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / "deal.parquet"
+    with store.workspace() as folder:
+        local = folder / "deal.parquet"
         with pq.ParquetWriter(local, DEAL_SCHEMA, compression="zstd") as writer:
             for job in jobs:
                 writer.write_table(pa.Table.from_pylist(list(_dealt_rows(report_of(store, job))), DEAL_SCHEMA))

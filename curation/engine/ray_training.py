@@ -1,12 +1,12 @@
 """Training in several processes, by Ray Train."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
 from curation.engine.ray_engine import RayEngine, short, silent_start
 from curation.errors import CurationError
+from curation.stores.scratch import scratch
 
 TRAIN_RESTARTS = 3
 _MARK = "\N{INVISIBLE SEPARATOR}"
@@ -33,13 +33,13 @@ def train_workers(
         from ray.train.torch import TorchTrainer
 
         gpu = gpu and engine.gpus() >= workers
-        with tempfile.TemporaryDirectory(prefix="curate-train-") as folder:
+        with scratch() as folder:
             failure = FailureConfig(max_failures=restarts)
             trainer = TorchTrainer(
                 _Marking(work),
                 train_loop_config=job,
                 scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
-                run_config=RunConfig(name="train", storage_path=folder, failure_config=failure),
+                run_config=RunConfig(name="train", storage_path=str(folder), failure_config=failure),
             )
             with silent_start():
                 trainer.fit()

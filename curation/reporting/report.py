@@ -1,7 +1,6 @@
 """`curate report`: gathers what a run directory holds into one page for a person to look at."""
 
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from curation.reporting.report_html import Cut, Errors, Measured, Picture, page
 from curation.scoring import chunkfile
 from curation.scoring.score import RunContext
 from curation.selection.table import Scores
+from curation.stores import jsontext
 from curation.stores.storage import Store
 
 REPORT = "report.html"
@@ -50,7 +50,7 @@ def write_report(directory: str) -> str:
     manifest = rundir.load_manifest(store, ()).manifest
     if not store.exists(ledger.RUN):
         raise UsageError(f"{store.root} holds no {ledger.RUN} yet: `curate run` makes it")
-    account = json.loads(store.read(ledger.RUN))
+    account = jsontext.read_object(store, ledger.RUN)
     decided = Decided(store, rundir.read_selection(store), cuts_of(manifest))
     pairs = decided.pairs()
     side = min(NEAR, (THUMBNAILS - 2 * len(pairs)) // max(2 * decided.dropping, 1))

@@ -13,6 +13,7 @@ from curation.scoring import chunkfile
 from curation.scoring.cells import Cells
 from curation.scoring.chunkfile import ChunkTask
 from curation.sources.base import Chunk, Source
+from curation.stores import jsontext
 from curation.stores.storage import Store
 
 MARKER = "_work/score.json"
@@ -71,7 +72,7 @@ class Pending:
     def _gates_moved(self) -> bool:
         if not self.store.exists(MARKER):
             return True
-        return bool(json.loads(self.store.read(MARKER)).get("gates") != self.plan.gates_fingerprint)
+        return bool(jsontext.read_object(self.store, MARKER).get("gates") != self.plan.gates_fingerprint)
 
     def _incomplete(self, file: str) -> bool:
         """Whether rows of a committed chunk now reach stages whose cells they lack. Loads no model."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from curation.scoring.chunkfile import SCORES, ChunkTask
 from curation.sources.base import Chunk
+from curation.stores import jsontext
 from curation.stores.storage import Store
 
 NOTES = "_work/again"
@@ -60,7 +61,7 @@ def tasks(store: Store, number_of_chunks: Iterable[int]) -> Iterator[tuple[int, 
 
 
 def _read(store: Store, path: str) -> Note:
-    found = json.loads(store.read(path))
+    found = jsontext.read_object(store, path)
     return Note(Chunk(**found["chunk"]), found["file"], tuple(found["rows"]), found["whole"])
 
 

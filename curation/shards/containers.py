@@ -1,5 +1,6 @@
 """The containers by their name in the manifest."""
 
+import mmap
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -54,11 +55,13 @@ def container_of(path: str) -> Container:
 def bytes_of(store: Store, path: str) -> pa.Buffer:
     """A shard's bytes, mapped; those of an object store from a file of their own, gone with the last reference."""
     if not store.local:
-        with tempfile.NamedTemporaryFile(prefix="curate-shard-") as copy:
+        with tempfile.TemporaryFile() as copy:  # without a name: a kill leaves nothing
             with store.open(path) as source:
                 shutil.copyfileobj(source, copy, 1 << 20)
             copy.flush()
-            return _mapped(copy.name) if copy.tell() else pa.py_buffer(b"")
+            if not copy.tell():
+                return pa.py_buffer(b"")
+            return pa.py_buffer(mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ))
     return _mapped(store.path(path)) if store.size(path) else pa.py_buffer(b"")
 
 

@@ -8,7 +8,9 @@ import json
 from typing import Any
 
 from curation.errors import CurationError
+from curation.shards import described
 from curation.shards.sample import FORMAT_VERSION
+from curation.stores import jsontext
 from curation.stores.storage import Store
 
 NAME = "index.json"
@@ -43,7 +45,7 @@ def read(store: Store) -> dict[str, Any]:
     if not store.exists(NAME):
         raise CurationError(f"{store.root} holds no {NAME}: it is no folder of shards, or its run did not end")
     try:
-        index: dict[str, Any] = json.loads(store.read(NAME))
+        index = jsontext.parse_object(store.read(NAME))
     except ValueError as error:
         raise CurationError(f"{store.root}/{NAME} is damaged ({error}): run the manifest again") from error
     missing = _missing(index)
@@ -51,19 +53,18 @@ def read(store: Store) -> dict[str, Any]:
         raise CurationError(f"{store.root}/{NAME} lacks {', '.join(missing)}: it was not written by this program")
     if index["format_version"] != FORMAT_VERSION:
         raise CurationError(
-            f"{store.root} has shards of format {index['format_version']}, this reader knows {FORMAT_VERSION}"
+            f"{store.root} has shards of format {str(index['format_version'])[:40]}, this reader knows {FORMAT_VERSION}"
         )
+    described.check(index, f"{store.root}/{NAME}")
     return index
 
 
 def _missing(index: dict[str, Any]) -> list[str]:
     """The keys that an index lacks, such as `nan_count`, `vae.channels` and `shards[3].bytes`."""
-    if not isinstance(index, dict):
-        return list(REQUIRED)
     if missing := [key for key in REQUIRED if key not in index]:
         return missing
     for part, keys in NESTED.items():
-        missing += [f"{part}.{key}" for key in keys if index[part] is not None and key not in index[part]]
-    for number, entry in enumerate(index["shards"]):
-        missing += [f"shards[{number}].{key}" for key in ENTRY if key not in entry]
-    return missing
+        missing += [f"{part}.{key}" for key in keys if isinstance(index[part], dict) and key not in index[part]]
+    for number, entry in enumerate(index["shards"] if isinstance(index["shards"], list) else ()):
+        missing += [f"shards[{number}].{key}" for key in ENTRY if isinstance(entry, dict) and key not in entry]
+    return missing[:20]

@@ -35,7 +35,9 @@ def problem(index: Mapping[str, Any]) -> str | None:
             f"its VAE has {vae['channels']} channels, but {len(mean)} values of latents_mean and {len(std)} of "
             "latents_std"
         )
-    if not np.isfinite([*mean, *std]).all() or min(std, default=1) <= 0:
+    with np.errstate(over="ignore"):
+        scaled = np.asarray([mean, std], np.float32)  # as readers take them: 1e-50 is 0
+    if not np.isfinite(scaled).all() or scaled[1].min(initial=1) <= 0:
         return "latents_mean or latents_std are not finite, or a latents_std is not positive"
     measured = {"the samples": index["statistics"] if index["samples"] else None}
     measured["the picture that the VAE was tried on"] = vae.get("calibration")

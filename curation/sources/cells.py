@@ -1,12 +1,12 @@
 """What a cell of a source says: text, captions, and a video's clips."""
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from curation.record import GivenClip
+from curation.stores import jsontext
 
 MAX_CLIPS = 10_000
 MAX_TEXT = 1 << 20
@@ -77,8 +77,8 @@ def _parsed(text: str, column: str) -> Any:
     if not text.strip():
         return None
     try:
-        return json.loads(text[:MAX_TEXT].replace("'", '"'))
-    except (ValueError, RecursionError) as error:
+        return jsontext.parse(text[:MAX_TEXT].replace("'", '"'))
+    except ValueError as error:
         raise RowError(f"the clips column {column!r} holds {_shown(text)}, not a list of [start, end]") from error
 
 

@@ -9,22 +9,24 @@ from functools import lru_cache
 from itertools import accumulate
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from curation.errors import CurationError, Malformed
-from curation.sources.arrays import leaves
+from curation.sources.arrays import MAX_CELL, leaves
 from curation.sources.files import file_info
-from curation.sources.pages import largest_page
+from curation.sources.pages import Sizes, sizes_of
 from curation.stores.location import explain, locate
 
 MAX_CURSORS = 4
 WINDOW_BATCHES = 64
 WINDOW_BYTES = BATCH_BYTES = 64 << 20
 BATCH_ROWS = 256
-MAX_PAGE = 512 << 20
+MAX_PAGE = 128 << 20
 """Uncompressed bytes of a page; it is decompressed whole for its first row. Larger ones are not, media excepted."""
+MAX_MEDIA = 512 << 20
 MAX_RATIO = 100
-"""Media are compressed already: a row group of more than MAX_PAGE that shrinks more than so is not opened."""
+"""Media are compressed already: a column of more than MAX_MEDIA that shrinks more than so is not opened."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Cursor:
     def __init__(self, table: str, wanted: tuple[Wanted, ...]) -> None:
         self.table, self.wanted = table, wanted
         self.file = open_parquet(table)
+        self.local = isinstance(locate(table)[0], pafs.LocalFileSystem)
         footer = self.file.metadata
         counts = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
         self.starts = list(accumulate(counts, initial=0))
@@ -175,23 +178,35 @@ class Cursor:
             yield Rows(batch.num_rows, arrays, refused)
 
     def _refusal(self, group: int, one: Wanted) -> str | None:
+        """Why a field of a row group is not read; from page headers, before anything is unpacked.
+
+        What the footer says of sizes is believed of a remote file alone, where each header would be a request.
+        """
         for leaf in one.leaves:
             chunk = self.file.metadata.row_group(group).column(leaf)
             size, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
-            if size <= MAX_PAGE or (one.media and size <= MAX_RATIO * packed):
+            if size <= MAX_PAGE and not self.local:
                 continue
-            if one.media:
+            try:
+                sizes = self._sizes(chunk)
+            except (ValueError, EOFError, OSError) as error:
+                if size <= MAX_PAGE or one.media:
+                    continue  # Arrow reads the same headers, and says what is damaged
+                return f"cannot be read: {error}"
+            size = max(size, sizes.page)
+            if one.media and size > MAX_MEDIA and size > MAX_RATIO * packed:
                 return f"lies in {packed} bytes that unpack to {size}; media do not shrink so, and these are not opened"
-            begin = min(place for place in (chunk.dictionary_page_offset, chunk.data_page_offset) if place)
-            filesystem, path = locate(self.table)
-            with filesystem.open_input_file(path) as file:
-                try:
-                    size = largest_page(file, begin, chunk.total_compressed_size)
-                except (ValueError, EOFError) as error:
-                    return f"cannot be read: {error}"
-            if size > MAX_PAGE:
-                return f"lies in a page of {size} bytes; at most {MAX_PAGE} are read (write smaller pages)"
+            if not one.media and sizes.value > MAX_CELL:
+                return f"has {sizes.value} bytes or more; at most {MAX_CELL} are read"
+            if not one.media and sizes.page > MAX_PAGE:
+                return f"lies in a page of {sizes.page} bytes; at most {MAX_PAGE} are read (write smaller pages)"
         return None
+
+    def _sizes(self, chunk: pq.ColumnChunkMetaData) -> Sizes:
+        begin = min(place for place in (chunk.dictionary_page_offset, chunk.data_page_offset) if place)
+        filesystem, path = locate(self.table)
+        with filesystem.open_input_file(path) as file:
+            return sizes_of(file, begin, chunk.total_compressed_size)
 
 
 _lock = threading.RLock()

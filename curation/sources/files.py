@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,14 +13,20 @@ from curation.errors import CurationError
 from curation.sources.cells import clean
 from curation.stores.location import WEB, explain, locate, resolve, scheme_of, split_options
 
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
+MOST = 1_000_000
+"""Files that ranges may name."""
 
 
 def expand(pattern: str) -> Iterator[str]:
     """Files that a pattern names, in order; a range is counted without looking, `*` lists one folder.
 
-    A file whose name really has these signs stands for itself. Raises CurationError where `*` finds nothing.
+    A file whose name really has these signs stands for itself. Raises CurationError where `*` finds nothing, and for
+    ranges of more than a million files.
     """
+    named = prod(int(last) - int(first) + 1 for first, last in _RANGE.findall(pattern))
+    if named > MOST:
+        raise CurationError(f"{pattern} names {named:,} files; a range names {MOST:,} at most")
     span = _RANGE.search(pattern)
     if (span or "*" in pattern) and file_info(pattern).type == pafs.FileType.File:
         yield pattern
@@ -78,7 +85,7 @@ def file_info(location: str) -> pafs.FileInfo:
         return filesystem.get_file_info(path)
     except OSError as error:
         raise explain(error, location, "read") from error
-    except pa.ArrowInvalid as error:  # such as `a//b`, which is the name of an object and no path
+    except pa.ArrowException as error:  # such as `a//b`, which is the name of an object and no path
         raise CurationError(f"{location} cannot be read: {error}") from error
 
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import pyarrow.fs as pafs
+
+from curation.stores.holes import check_whole
 from curation.stores.location import explain, locate
 
 MAX_LINE = 8 << 20
@@ -34,6 +37,8 @@ class Line:
 def open_text(location: str, offset: int = 0, size: int = BLOCK) -> Iterator[io.BufferedReader]:
     """A file opened for reading from `offset` on, in blocks of 256 kB, or of `size` bytes where no more are wanted."""
     filesystem, path = locate(location)
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        check_whole(path)
     try:
         with filesystem.open_input_file(path) as file, io.BufferedReader(file, max(1, min(BLOCK, size))) as stream:
             stream.seek(offset)

@@ -2,10 +2,13 @@
 
 Page headers are Thrift structs in the compact protocol: https://github.com/apache/thrift/blob/master/doc/specs/
 thrift-compact-protocol.md and PageHeader in https://github.com/apache/parquet-format/blob/master/src/main/thrift/
-parquet.thrift (field 2 is uncompressed_page_size, field 3 compressed_page_size).
+parquet.thrift (field 2 is uncompressed_page_size, field 3 compressed_page_size; fields 5, 7 and 8 are headers of data
+pages, dictionaries and data pages of version 2, and in each of these field 1 is num_values).
 """
 
+from dataclasses import dataclass
 from io import BufferedReader
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,35 +16,60 @@ _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 0, 1
 _DEEPEST = 16
 
 
-def largest_page(file: pa.NativeFile, offset: int, size: int) -> int:
-    """Uncompressed bytes of the largest page in a column chunk, which lies at `offset` and has `size` bytes.
+@dataclass(frozen=True)
+class Sizes:
+    """Of a column chunk.
 
-    Raises ValueError or EOFError where there are no page headers.
+    page   bytes of its largest page, uncompressed
+    value  a lower bound of its largest value's bytes: the most that a page has for each of its values
     """
-    largest, end = 0, offset + size
+
+    page: int = 0
+    value: int = 0
+
+
+def sizes_of(file: pa.NativeFile, offset: int, size: int) -> Sizes:
+    """The sizes in a column chunk, which lies at `offset` and has `size` bytes.
+
+    Raises ValueError or EOFError where there are no page headers; those behind a damaged one are not seen.
+    """
+    page, value, end = 0, 0, offset + size
     stream = BufferedReader(file, 1 << 12)
     while offset < end:
         stream.seek(offset)
-        header = _struct(stream, 0)
-        if header.get(2, -1) < 0 or header.get(3, -1) < 0:
+        try:
+            header = _struct(stream, 0)
+        except (ValueError, EOFError):
+            if page:
+                break
+            raise
+        unpacked, packed = header.get(2), header.get(3)
+        if not isinstance(unpacked, int) or not isinstance(packed, int) or min(unpacked, packed) < 0:
+            if page:
+                break
             raise ValueError(f"no page header at byte {offset}")
-        largest = max(largest, header[2])
-        offset = stream.tell() + header[3]
+        own: dict[int, Any] = next((header[field] for field in (5, 7, 8) if isinstance(header.get(field), dict)), {})
+        values = own.get(1)
+        page = max(page, unpacked)
+        value = max(value, unpacked // values if isinstance(values, int) and values > 0 else 0)
+        offset = stream.tell() + packed
     stream.detach()
-    return largest
+    return Sizes(page, value)
 
 
-def _struct(stream: BufferedReader, depth: int) -> dict[int, int]:
-    """A struct's integer fields by their numbers; what else it holds is passed over."""
+def _struct(stream: BufferedReader, depth: int) -> dict[int, Any]:
+    """A struct's integers and structs by their fields' numbers; what else it holds is passed over."""
     if depth > _DEEPEST:
         raise ValueError("structs are nested too deep")
-    fields: dict[int, int] = {}
+    fields: dict[int, Any] = {}
     number = 0
     while (head := _byte(stream)) & 15 != _STOP:
         number = number + (head >> 4) if head >> 4 else _zigzag(_varint(stream))
         kind = head & 15
         if _BYTE < kind < _DOUBLE:
             fields[number] = _zigzag(_varint(stream))
+        elif kind == _STRUCT:
+            fields[number] = _struct(stream, depth + 1)
         elif kind > _FALSE:  # a flag's value is its type
             _skip(stream, kind, depth)
     return fields

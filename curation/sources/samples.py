@@ -4,7 +4,6 @@ Captions come from `txt`, `text` and `caption` members or sidecars in this order
 `captions` of `json`; where several of a kind match one picture, the closer name comes first. Each counts once.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from curation.sources.cells import RowError, captions_of, clean, clips_of
 from curation.sources.kinds import TEXTS, VIDEOS
 from curation.sources.rows import bounded, broken, row_key
 from curation.sources.tar import Archive, Member, Sample
+from curation.stores import jsontext
 
 CAPTION_MEMBERS = ("txt", "text", "caption")
 CAPTION_FIELDS = ("caption", "captions")
@@ -107,7 +107,7 @@ def text_of(data: bytes, name: str) -> str:
 def json_object(text: str) -> dict[str, Any]:
     """The fields of a JSON member or sidecar; what is not an object stands under `json`."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = jsontext.parse(text)
+    except ValueError as error:
         raise RowError(f"its json member is not JSON: {error}") from error
     return found if isinstance(found, dict) else {"json": found}

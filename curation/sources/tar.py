@@ -21,6 +21,8 @@ from curation.stores.location import explain, locate, name
 BUFFER = 1 << 14
 WINDOW = 1 << 20
 BLOCK = 512
+MOST_ZEROS = 1 << 30
+"""Of the padding between tars that were joined, and behind them."""
 MAX_HEADER = 1 << 20
 """A longer extended header is an attack on memory, not a name."""
 RUN = 512
@@ -232,8 +234,14 @@ def _walk(archive: Archive, end: int | None) -> Iterator[_Entry]:
 
 
 def _behind_zeros(archive: Archive, at: int) -> int | None:
-    """The block with the first byte that is not zero, from byte `at`; None where there is none."""
+    """The block with the first byte that is not zero, from byte `at`; None where there is none.
+
+    Raises ReadError where there is none in a GB: a sparse file may have terabytes of zeros.
+    """
+    begin = at
     while data := archive.data.read_at(WINDOW, at):
+        if at - begin > MOST_ZEROS:
+            raise tarfile.ReadError(f"more than {MOST_ZEROS:,} zeros follow")
         if rest := data.lstrip(b"\0"):
             return int(at + (len(data) - len(rest)) // BLOCK * BLOCK)
         at += len(data)

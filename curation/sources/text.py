@@ -1,6 +1,5 @@
 """Tables made of lines: jsonl, csv, tsv. A chunk is a byte range; a malformed line is a row with an error."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from curation.sources.cells import RowError
 from curation.sources.csvtext import Layout, csv_cells, csv_rows
 from curation.sources.lines import MAX_LINE, Line, open_text, read_lines
 from curation.sources.rows import Columns, broken, table_row
+from curation.stores import jsontext
 from curation.stores.location import name
 
 
@@ -76,10 +76,10 @@ def json_cells(line: Line) -> dict[str, Any]:
     if line.too_long:
         raise RowError(f"the line has {line.size} bytes; at most {MAX_LINE} are read")
     try:
-        cells = json.loads(line.data.decode("utf-8-sig"))
+        cells = jsontext.parse(line.data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RowError(f"the line is not UTF-8 (byte {error.start})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RowError(f"the line is not JSON: {error}") from error
     if not isinstance(cells, dict):
         raise RowError(f"the line holds a JSON {type(cells).__name__} where an object belongs")

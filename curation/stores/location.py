@@ -10,9 +10,21 @@ from posixpath import basename, dirname, normpath
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from curation.errors import CurationError
+from curation.errors import CurationError, Denied
+from curation.stores.reach import Contacts, survived
 
 WEB = ("http", "https")
+_DENIED = re.compile(
+    r"ACCESS_DENIED|AccessDenied|Forbidden|HTTP (?:status|response code) 40[13]|PERMISSION_DENIED", re.I
+)
+"""What object stores and their clients say of a request that they do not allow."""
+RETRY_S = 20
+"""How long pyarrow tries again to reach Google Cloud Storage; by itself 15 minutes for each request."""
+_SILENT = re.compile(r"UNAVAILABLE|DEADLINE_EXCEEDED|NETWORK_CONNECTION|[Cc]ould not connect|[Tt]imed out")
+"""What clients say when nobody answers, or nobody is there."""
+_TRY = "import sys, pyarrow.fs as f; s, p = f.FileSystem.from_uri(sys.argv[1]); s.get_file_info(p or '/')"
+"""Clients of Azure and Hadoop may end their process where they find no credentials or no Java: a child tries first."""
+_contacts: Contacts[tuple[pafs.FileSystem, str]] = Contacts(64)
 _OPTIONS = re.compile(r"(?:[\w.-]+=[^&?]*(?:&[\w.-]+=[^&?]*)*)?")
 
 
@@ -119,30 +131,51 @@ def _local() -> pafs.LocalFileSystem:
     return pafs.LocalFileSystem()
 
 
-@lru_cache(maxsize=64)
 def _remote(scheme: str, place: str, query: str) -> tuple[pafs.FileSystem, str]:
     """A filesystem per bucket and options; the paths below it are never parsed as URLs (`#`, `%`, `?`, blanks)."""
     top = f"{scheme}://{place}" + (f"?{query}" if query else "")
     try:
-        if scheme in ("s3", "gs", "gcs", "hdfs", "abfs", "abfss"):
-            return pafs.FileSystem.from_uri(top)  # type: ignore[no-any-return]
+        return _contacts.get((scheme, place, query), lambda: _contact(scheme, place, query))
+    except Exception as error:  # the packages behind fsspec raise what they like
+        what = " ".join(str(error).split())[:400]
+        raise CurationError(
+            f"{top} cannot be opened: {what}. Paths may be local, s3://, gs://, or any scheme whose fsspec "
+            "package is installed"
+        ) from error
+
+
+def _contact(scheme: str, place: str, query: str) -> tuple[pafs.FileSystem, str]:
+    """The filesystem, once it has given some answer: its own bounds for silence are hours, or none."""
+    if scheme in ("gs", "gcs") and "retry_limit_seconds=" not in query:
+        query += f"{'&' if query else ''}retry_limit_seconds={RETRY_S}"
+    top = f"{scheme}://{place}" + (f"?{query}" if query else "")
+    if scheme in ("hdfs", "abfs", "abfss"):
+        survived(_TRY, top)
+    if scheme in ("s3", "gs", "gcs", "hdfs", "abfs", "abfss"):
+        filesystem, path = pafs.FileSystem.from_uri(top)
+    else:
         import fsspec
 
         handler, path = fsspec.core.url_to_fs(top)
-        return pafs.PyFileSystem(pafs.FSSpecHandler(handler)), "" if scheme in WEB else path.strip("/")
-    except Exception as error:  # the packages behind fsspec raise what they like
-        raise CurationError(
-            f"{top} cannot be opened: {error}. Paths may be local, s3://, gs://, or any scheme whose fsspec "
-            "package is installed"
-        ) from error
+        filesystem, path = pafs.PyFileSystem(pafs.FSSpecHandler(handler)), "" if scheme in WEB else path.strip("/")
+    if scheme not in ("memory", *WEB):
+        try:
+            filesystem.get_file_info(path or "/")
+        except Exception as error:
+            if _SILENT.search(str(error)):
+                raise TimeoutError(error) from error
+    return filesystem, path
 
 
 def explain(error: OSError, location: str, doing: str) -> CurationError:
     """An operating system's or object store's error as a sentence that names the place."""
     if isinstance(error, FileNotFoundError):
         return CurationError(f"{location} does not exist")
-    if isinstance(error, PermissionError) or error.errno in (errno.EACCES, errno.EPERM):
-        return CurationError(f"{location} cannot be {doing}: permission denied")
+    if isinstance(error, PermissionError) or error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Denied(f"{location} cannot be {doing}: permission denied")
+    if _DENIED.search(str(error)):
+        what = " ".join(str(error).split())[:400]
+        return Denied(f"{location} cannot be {doing}: access denied; check the credentials and the policy ({what})")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CurationError(
             f"{location} cannot be {doing}: the disk is full. What was committed before is sound: free some "

@@ -7,13 +7,16 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from curation.errors import CurationError
+from curation.errors import CurationError, Denied
 from curation.stores.location import explain
+from curation.stores.process import machine, process_start
+from curation.stores.scratch import sweep
 from curation.stores.storage import Store
 
 LOCK = "_work/lock"
@@ -38,8 +41,12 @@ class RunLock:
         )
 
     def __enter__(self) -> "RunLock":
-        self._lock.acquire()
+        try:
+            self._lock.acquire()
+        except Denied as error:  # of the run directory; that a lock is its first file is of no interest
+            raise Denied(str(error).replace(self.store.uri(LOCK), self.store.root)) from error
         self.store.sweep()
+        sweep()
         return self
 
     def __exit__(
@@ -115,7 +122,8 @@ class ObjectLock:
         self._done.set()
         self._thread.join()
         if not self._lost.is_set():
-            self.store.delete(LOCK)
+            with suppress(CurationError):  # it would hide what ended the run; silence ends the lock, too
+                self.store.delete(LOCK)
 
     def check(self) -> None:
         if self._lost.is_set():
@@ -160,26 +168,9 @@ def parse(text: bytes) -> dict[str, Any]:
     """A lock's content; a torn or foreign one belongs to nobody."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return {"token": "", **found} if isinstance(found, dict) else {"token": ""}
-
-
-def machine() -> str:
-    """Tells machines and containers apart: process numbers mean something only within one."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return socket.gethostname()
-
-
-def process_start(pid: int) -> str | None:
-    """When a process began, in ticks since boot; None when there is none (proc(5), stat, field 22)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
 
 
 def refusal(lock: str, other: dict[str, Any], expiry_s: float | None = None) -> CurationError:

@@ -15,6 +15,7 @@ import pyarrow.fs as pafs
 
 from curation.errors import CurationError
 from curation.stores.location import explain, locate, resolve, scheme_of
+from curation.stores.scratch import scratch
 
 TEMPORARY = ".tmp-"
 """How uncommitted local files are named: `.tmp-<random>-<name>~`, so that no search by suffix finds them."""
@@ -156,10 +157,13 @@ class Store:
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A local folder for files on their way here: hidden, removed at the end, swept after a kill."""
-        if self.local:
-            self.local.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory("-workspace~", TEMPORARY, self.local) as folder:
-            yield Path(folder)
+        if not self.local:
+            with scratch() as folder:
+                yield folder
+            return
+        self.local.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory("-workspace~", TEMPORARY, self.local) as here:
+            yield Path(here)
 
     def _info(self, name: str) -> pafs.FileInfo:
         try:

@@ -4,10 +4,8 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -16,7 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from curation.errors import CurationError
+from curation.stores import jsontext
 from curation.stores.storage import Store
+from curation.trainer import saved
 
 FORMAT_VERSION = 1
 FOLDER = "checkpoints"
@@ -61,9 +61,9 @@ def write(out: Store, state: Mapping[str, Any], parts: Mapping[str, Tensors], ke
     """Commit a checkpoint under out/checkpoints/step-N, its state last; then remove all but the last `keep`."""
     store = out.child(f"{FOLDER}/{name_of(int(state['step']))}")
     files = {}
-    with tempfile.TemporaryDirectory(prefix="curate-checkpoint-", dir=out.local if out.local else None) as folder:
+    with out.workspace() as folder:
         for part, tensors in parts.items():
-            path = Path(folder) / f"{part}.safetensors"
+            path = folder / f"{part}.safetensors"
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
             with path.open("rb") as file:
                 files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -121,9 +121,10 @@ def find(place: str) -> Checkpoint:
 def read(store: Store) -> Checkpoint:
     """Raises CurationError with a sentence where the state is damaged, or of another program or version."""
     try:
-        state = json.loads(store.read(STATE))
+        state = jsontext.parse(store.read(STATE))
     except ValueError as error:
         raise CurationError(f"{store.uri(STATE)} is damaged ({error})") from error
     if not isinstance(state, dict) or state.get("format_version") != FORMAT_VERSION:
         raise CurationError(f"{store.uri(STATE)} is no checkpoint of this program's format {FORMAT_VERSION}")
+    saved.check(state, store.uri(STATE))
     return Checkpoint(store, state)

@@ -18,7 +18,7 @@ _MODEL = re.compile(rf"DiT-(?P<size>{'|'.join(SIZES)})(?:/(?P<patch>[1-9][0-9]?)
 class TrainConfig(BaseModel):
     """Everything that decides what is trained and how; the same config, shards and seed give the same weights."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str = Field("DiT-S/2", description="DiT-tiny, -S, -B, -L or -XL with /PATCH in latents, or UNet")
     patch_frames: int = Field(1, ge=1, description="frames of a patch; images (one frame) fit any")

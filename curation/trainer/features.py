@@ -85,7 +85,11 @@ def _inception(weights: Path) -> Extractor:
         problem = " ".join(str(error).split())[:200]
         raise UsageError(f"--features inception: {weights} is no file of plain weights: {problem}") from error
     wanted = ["2048", "logits_unbiased"]
-    network = FeatureExtractorInceptionV3("inception", wanted, feature_extractor_weights_path=str(weights))
+    try:
+        network = FeatureExtractorInceptionV3("inception", wanted, feature_extractor_weights_path=str(weights))
+    except Exception as error:  # of a network with other layers
+        problem = " ".join(str(error).split())[:200]
+        raise UsageError(f"--features inception: {weights} are not torch-fidelity's weights: {problem}") from error
     network = network.eval()
 
     def run(pictures: Pictures, which: int) -> NDArray[np.floating]:

@@ -164,9 +164,21 @@ class Trainer:
             "losses": {key: getattr(self.losses, key).tolist() for key in LOSSES},
         }
 
+    def _check_parts(self, parts: Mapping[str, Tensors], saved: Checkpoint) -> None:
+        """Raise CurationError where a tensor is missing, or has another shape."""
+        for name, p in self.parameters.items():
+            moments = (parts["optimizer"].get(f"{name}.{moment}") for moment in MOMENTS)
+            for tensor in (parts["model"].get(name), parts["ema"].get(name), *moments):
+                if tensor is None or tensor.shape != p.shape:
+                    raise CurationError(
+                        f"{saved.store.root}: {name} is missing in one of its files or has another shape: delete the "
+                        "checkpoint's folder, and train again"
+                    )
+
     def restore(self, saved: Checkpoint) -> None:
         """Go on where a checkpoint was written, on any number of workers."""
         parts = {part: saved.tensors(part) for part in ("model", "ema", "optimizer")}
+        self._check_parts(parts, saved)
         for name, p in self.parameters.items():
             put(parts["model"][name], p)
             put(parts["ema"][name], self.ema[name])

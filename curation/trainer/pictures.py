@@ -2,7 +2,6 @@
 
 import io
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from curation.errors import CurationError, UsageError
+from curation.stores.scratch import scratch
 
 Frames = NDArray[np.uint8]
 GAP = 2
@@ -52,8 +52,8 @@ def mp4(clip: Frames, fps: float) -> bytes:
     except ImportError as error:
         raise CurationError("mp4 needs the package av: pip install curation[video]") from error
     clip = np.pad(clip, ((0, 0), (0, clip.shape[1] % 2), (0, clip.shape[2] % 2), (0, 0)), mode="edge")
-    with tempfile.TemporaryDirectory(prefix="curate-mp4-") as folder:
-        path = Path(folder) / "clip.mp4"
+    with scratch() as folder:
+        path = folder / "clip.mp4"
         with av.open(str(path), "w") as container:
             # one thread, no B-frames: otherwise the same small clip does not always give the same bytes
             stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18", "bf": "0"})

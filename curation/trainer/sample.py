@@ -15,11 +15,11 @@ from curation.models import describe, open_model
 from curation.shards.dataset import padded
 from curation.trainer import checkpoint
 from curation.trainer.checkpoint import Checkpoint, Tensors
-from curation.trainer.config import TrainConfig
 from curation.trainer.guard import check_pictures, check_prompts
 from curation.trainer.model import check_weights
 from curation.trainer.pictures import Frames, save
 from curation.trainer.samplers import Method, guided, sample
+from curation.trainer.saved import config_of
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,12 @@ class Painter:
     """
 
     def __init__(self, state: dict[str, Any], weights: Tensors, device: torch.device | None = None) -> None:
-        self.state, self.config = state, TrainConfig.model_validate(state["config"])
+        self.state, self.config = state, config_of(state, "the checkpoint")
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = self.config.make_model(state["vae"]["channels"], state["text"]["dimensions"])
-        check_weights(weights, model)
+        sizes = (state["vae"]["channels"], state["text"]["dimensions"])
+        with torch.device("meta"):  # a model that the weights are not of may be of any size
+            check_weights(weights, self.config.make_model(*sizes))
+        model = self.config.make_model(*sizes)
         model.load_state_dict(weights)
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.objective = self.config.make_objective()
@@ -95,6 +97,8 @@ class Painter:
 
     def _open(self, role: str) -> Any:
         made = self.state[role]
+        if not isinstance(made.get("spec"), str):
+            raise CurationError(f"the checkpoint does not say which {role} model it wants: {role}.spec is missing")
         info = describe(role, made["spec"])
         if info.problem:
             raise CurationError(f"the {role} model {made['id']} cannot be had here: {info.problem}")

@@ -5,10 +5,8 @@ remembered by): x264 runs in one thread and picks no algorithm by the CPU, no wr
 """
 
 import io
-import tempfile
 from fractions import Fraction
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from PIL import Image
 
 from curation.manifest import MediaSection
 from curation.shards.sample import MediaFile
+from curation.stores.scratch import scratch
 
 JPEG = {"quality": 95, "subsampling": 0}
 """As img2dataset's default quality, but colour at full resolution."""
@@ -53,8 +52,8 @@ def mp4(rgb: NDArray[np.uint8], fps: float, media: MediaSection) -> bytes:
     import av
 
     rate = rate_of(fps)
-    with tempfile.TemporaryDirectory(prefix="curate-") as folder:
-        path = Path(folder) / "clip.mp4"
+    with scratch() as folder:
+        path = folder / "clip.mp4"
         options = {"fflags": "+bitexact", "movflags": "+faststart"}  # the latter needs a file that is read again
         with av.open(str(path), "w", format="mp4", options=options) as container:
             stream = _stream(container, rate, rgb, media)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -23,7 +22,9 @@ from curation.media.standardize import Recipe, Standardized
 from curation.pixels import Pixels, arrays_in
 from curation.record import Span
 from curation.sources.fetch import IN_RUN, place_of
+from curation.stores.holes import check_whole
 from curation.stores.location import WEB, locate, scheme_of
+from curation.stores.scratch import scratch
 
 SAMPLED, LONGEST = 8, 640
 """Frames of a clip that stages look at, and their longer side in px at most."""
@@ -40,7 +41,7 @@ def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
     """
     place = place_of(uri)
     if uri.startswith(IN_RUN) or place.column is not None or scheme_of(uri) in WEB:  # bounded by max_mb
-        with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
+        with scratch() as folder, (folder / "copy.video").open("wb") as file:
             data = fetch(uri)
             file.write(data)
             file.flush()
@@ -50,9 +51,10 @@ def on_disk(uri: str, fetch: Any) -> Iterator[tuple[str, str]]:
         return
     filesystem, path = locate(place.location)
     if isinstance(filesystem, pafs.LocalFileSystem) and place.whole:
+        check_whole(path)
         yield path, _sha256(path)
         return
-    with tempfile.NamedTemporaryFile(prefix="curate-", suffix=".video") as file:
+    with scratch() as folder, (folder / "copy.video").open("wb") as file:
         digest = _copy(filesystem, path, place.offset, place.size, file)
         yield file.name, digest
 
