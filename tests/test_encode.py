@@ -14,8 +14,6 @@ import torch
 from PIL import Image
 from skimage import data
 
-from curation.encoding.captions import Choice, captions_of, own_captions
-from curation.encoding.jobs import member
 from curation.encoding.reconstruct import psnr_db
 from curation.errors import NothingKept, UsageError
 from curation.models import open_model, registry
@@ -386,27 +384,6 @@ def test_latents_that_are_not_numbers_never_reach_a_shard(corpus: Path, tmp_path
     failed = [row["error"] for row in rows if row["decision"] == "quarantined"]
     assert len(failed) == len(rows) and set(failed) == {"the VAE gave values that are NaN or infinite in fp16"}
     assert json.loads((tmp_path / "run/shards/index.json").read_text())["shards"] == []
-
-
-def test_captions_keep_their_order_and_say_where_they_are_from() -> None:
-    row = {
-        "captions": ["one", "two"],
-        "generated_caption": "a cat",
-        "generated_caption_source": "embedded:tags",
-        "caption_similarities": [0.5, None, float("nan")],
-    }
-    own = own_captions(row, {"similarity": "caption_similarities"})
-    made = captions_of(own, None, {})
-    assert made["captions"] == ["one", "two", "a cat"]
-    assert made["caption_sources"] == ["source", "source", "embedded:tags"]
-    assert json.loads(made["caption_scores"]) == [{"similarity": 0.5}, {}, {}]
-    chosen = captions_of(own, Choice(kept=(2, 0), merged=(("other", 1),)), {"other": own})
-    assert chosen["captions"] == ["a cat", "one", "two"]
-
-
-def test_scores_in_a_shard_are_numbers_that_json_knows() -> None:
-    row = {"media": "image", "aesthetic": 0.5, "sharpness": float("nan"), "tags": None}
-    assert json.loads(member(row, ["sharpness", "aesthetic", "tags"])["scores"]) == {"aesthetic": 0.5}
 
 
 def test_work_files_name_no_time_and_no_worker(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""What a record says to its sample: captions with their sources and scores, scores as JSON."""
+
+import json
+
+from curation.encoding.captions import Choice, captions_of, own_captions
+from curation.encoding.jobs import member
+
+
+def test_captions_keep_their_order_and_say_where_they_are_from() -> None:
+    row = {
+        "captions": ["one", "two"],
+        "generated_caption": "a cat",
+        "generated_caption_source": "embedded:tags",
+        "caption_similarities": [0.5, None, float("nan")],
+    }
+    own = own_captions(row, {"similarity": "caption_similarities"})
+    made = captions_of(own, None, {})
+    assert made["captions"] == ["one", "two", "a cat"]
+    assert made["caption_sources"] == ["source", "source", "embedded:tags"]
+    assert json.loads(made["caption_scores"]) == [{"similarity": 0.5}, {}, {}]
+    chosen = captions_of(own, Choice(kept=(2, 0), merged=(("other", 1),)), {"other": own})
+    assert chosen["captions"] == ["a cat", "one", "two"]
+
+
+def test_scores_in_a_shard_are_numbers_that_json_knows() -> None:
+    row = {"media": "image", "aesthetic": 0.5, "sharpness": float("nan"), "tags": None}
+    assert json.loads(member(row, ["sharpness", "aesthetic", "tags"])["scores"]) == {"aesthetic": 0.5}
