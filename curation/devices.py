@@ -42,16 +42,17 @@ def gpu_memory_mb() -> int | None:
     return min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus_here())) >> 20
 
 
-def check_gpus(models: Mapping[str, ModelInfo], gpus: int, memory_mb: float | None) -> None:
+def check_gpus(models: Mapping[str, ModelInfo], gpus: int, memory_gb: float | None) -> None:
     """Raise UsageError where models shall compute on GPUs that are not there, or that have no room for all of them.
 
-    memory_mb  of the smallest GPU, None where it is not known
+    memory_gb  of the smallest GPU, as the manifest says (`engine.gpu_memory_gb`); None: of this machine's GPUs
     """
     if models and not gpus:
         raise UsageError(
             f"{', '.join(models)} shall compute on a GPU, and there is none; say `device: cpu`, or run where one is"
         )
     needed = sum(model.gpu_mb for model in models.values())
+    memory_mb = memory_gb * 1000 if memory_gb else gpu_memory_mb() if models else None
     if memory_mb is not None and needed > memory_mb:
         parts = " + ".join(f"{model.id} {model.gpu_mb:,} MB" for model in models.values())
         raise UsageError(

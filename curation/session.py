@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import rundir
-from curation.devices import check_gpus, gpu_memory_mb
+from curation.devices import check_gpus
 from curation.engine.layout import workers_per_core
 from curation.engine.pool import Engine, Pool
 from curation.errors import CurationError, UsageError
@@ -179,7 +179,6 @@ class Run:
 def make_engine(plan: Plan, kind: str, address: str | None) -> Engine:
     """The engine of that kind, started. Raises UsageError where the plan's models need GPUs that it has not."""
     workers = plan.loaded.manifest.engine.workers
-    memory = plan.loaded.manifest.engine.gpu_memory_gb
     engine: Engine
     if kind == "inline":
         from curation.engine.inline import InlineEngine
@@ -191,7 +190,7 @@ def make_engine(plan: Plan, kind: str, address: str | None) -> Engine:
 
         engine = RayEngine(address, workers)
     try:
-        check_gpus(plan.on_gpu, engine.gpus(), memory * 1000 if memory else gpu_memory_mb())
+        check_gpus(plan.on_gpu, engine.gpus(), plan.loaded.manifest.engine.gpu_memory_gb)
     except UsageError:
         engine.close()
         raise

@@ -103,7 +103,7 @@ def test_a_device_that_a_model_cannot_use_is_refused(tmp_path: Path) -> None:
 def test_models_that_do_not_fit_a_gpu_are_refused_with_the_sum(tmp_path: Path) -> None:
     models = {name: ModelInfo(name, "", gpu_mb=size) for name, size in (("large", 60_000), ("huge", 30_000))}
     with pytest.raises(UsageError, match=r"large 60,000 MB.*huge 30,000 MB = 90,000 MB of 80,000 MB"):
-        check_gpus(models, 1, 80_000)
+        check_gpus(models, 1, 80)
     with pytest.raises(UsageError, match="there is none"):
         check_gpus(models, 0, None)
     check_gpus(models, 1, None)

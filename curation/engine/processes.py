@@ -79,7 +79,7 @@ class Processes:
                         self._count_death()
                         child = _Child(self)
         except _Stopped:
-            pass
+            return
         except BaseException as error:  # noqa: BLE001 (the caller's thread raises it)
             results.put(("error", error))
         finally:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from curation.devices import check_gpus, gpu_memory_mb, gpus_here
+from curation.devices import check_gpus, gpus_here
 from curation.engine.layout import Node, lay_out
 from curation.errors import CurationError
 from curation.load import load
@@ -57,8 +57,7 @@ def show_gpus(plan: Plan, say: Callable[[str], None]) -> None:
     """Which models share each GPU and how much memory they take. Raises UsageError where they cannot be had."""
     if not plan.on_gpu:
         return
-    memory = plan.loaded.manifest.engine.gpu_memory_gb
-    check_gpus(plan.on_gpu, gpus_here(), memory * 1000 if memory else gpu_memory_mb())
+    check_gpus(plan.on_gpu, gpus_here(), plan.loaded.manifest.engine.gpu_memory_gb)
     parts = ", ".join(f"{model.id} {model.gpu_mb:,} MB" for model in plan.on_gpu.values())
     say(f"gpus     {gpus_here()} here, each with {parts}")
 
