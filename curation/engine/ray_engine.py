@@ -8,6 +8,8 @@ import contextlib
 import logging
 import os
 import re
+import secrets
+import socket
 import subprocess
 import sys
 import warnings
@@ -31,8 +33,8 @@ WAVE = 2048
 ACTOR_RESTARTS = 20
 TASK_RETRIES = 20
 """A dying worker is bounded here and, per chunk and record, by `curation.scoring.chunkfile.Attempt`."""
-JOIN_S = 60
-"""How long a running cluster may take to answer."""
+CONNECT_S, JOIN_S = 5, 60
+"""Seconds that a cluster's port may take to accept a connection, and that it may take to let this process join."""
 LOOPBACK = "127.0.0.1"
 
 
@@ -114,6 +116,7 @@ class RayEngine:
         else:
             options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus_here()}
             options |= {"include_dashboard": False, "_node_ip_address": LOOPBACK}
+            _own_token()
         try:
             with silent_start():
                 self._ray.init(**options)
@@ -204,8 +207,25 @@ class RayEngine:
             self._ray.shutdown()
 
 
+def _own_token() -> None:
+    """Give a local cluster a token of this process. Otherwise Ray writes one into the home folder, and every later
+    `ray start` of the user would ask for it."""
+    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
 def _check_answers(address: str) -> None:
     """Raise CurationError where no cluster answers there in time: joining a dead one would wait for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        except (OSError, OverflowError) as error:
+            reason = "it does not answer" if isinstance(error, TimeoutError) else error
+            raise CurationError(
+                f"no Ray cluster can be reached at {address} ({reason}); correct --address or RAY_ADDRESS, or leave "
+                "them out for a local run"
+            ) from error
     program = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
     command = [sys.executable, "-c", program, address]
     try:
