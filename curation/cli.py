@@ -28,7 +28,12 @@ SetOption = Annotated[
 ]
 OutOption = Annotated[str | None, typer.Option("--out", metavar="DIR", help="run directory or URL; default runs/NAME")]
 EngineOption = Annotated[
-    str, typer.Option("--engine", metavar="ray|inline", help="inline: this process, for debugging")
+    str,
+    typer.Option(
+        "--engine",
+        metavar="auto|ray|inline",
+        help="auto: processes of this machine for small work, else Ray; inline: this process alone, for debugging",
+    ),
 ]
 AddressOption = Annotated[str | None, typer.Option("--address", help="a running Ray cluster: auto, or HOST:PORT")]
 
@@ -38,7 +43,7 @@ def run(
     manifest: ManifestArgument,
     out: OutOption = None,
     overrides: SetOption = None,
-    engine: EngineOption = "ray",
+    engine: EngineOption = "auto",
     address: AddressOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="try quarantined records again")] = False,
 ) -> None:

@@ -13,6 +13,13 @@ from curation.terminal import Terminal
 EVERY_S = 5.0
 
 
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 class PhaseProgress:
     """Counts records of one phase; shows rate and time left.
 

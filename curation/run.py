@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 
 from curation import rundir
 from curation.encoding.encode_phase import all_failures, encode_phase
+from curation.engine.choice import GIVEN, INLINE, RAY
 from curation.engine.pool import Engine
 from curation.errors import NothingKept, UsageError
 from curation.load import Loaded, load
 from curation.plan import Plan, make_plan
 from curation.repair import note_sound, repair
-from curation.reporting.estimate import check_room
+from curation.reporting.estimate import check_room, count_records, suited
 from curation.reporting.ledger import Ledger, footage
 from curation.scoring import chunkfile
 from curation.session import Run, scored_rows
@@ -29,23 +30,31 @@ def run(
     manifest: str,
     out: str | None,
     overrides: Sequence[str],
-    engine: str = "ray",
+    engine: str = "auto",
     address: str | None = None,
     retry: bool = False,
 ) -> Ledger:
-    """`curate run`. Raises CurationError, UsageError or NothingKept with a sentence."""
-    if engine not in ("ray", "inline"):
-        raise UsageError(f"--engine {engine}: say ray or inline")
+    """`curate run`. Raises CurationError, UsageError or NothingKept with a sentence.
+
+    engine  "ray"; "inline", in this process alone; "auto": Ray with an address, with GPUs and for much work, otherwise
+            as many processes as there are cores
+    """
+    if engine not in ("auto", "ray", "inline"):
+        raise UsageError(f"--engine {engine}: say auto, ray or inline")
     loaded = load(manifest, overrides)
+    address = address or os.environ.get("RAY_ADDRESS")
     plan, started = planned(loaded, engine, address)
+    choice = GIVEN.get(engine) or (RAY if address or plan.on_gpu else None)
     store = Store(out or f"runs/{plan.loaded.manifest.name}")
-    with RunLock(store) as lock, closing(Run(plan, store, engine, address, lock)) as work:
+    with RunLock(store) as lock, closing(Run(plan, store, choice, address, lock)) as work:
         work.begin(started)
         repair(store, work.console.print)
         rundir.write_manifest(store, plan)
         if retry:
             forget_failures(store)
-        check_room(store, plan)
+        count = count_records(plan, store)
+        check_room(store, plan, count)
+        work.choice = work.choice or suited(plan, count)
         sources_in = work.score()
         selection = work.select({})
         if plan.loaded.manifest.encode:
@@ -60,7 +69,7 @@ def run(
 
 def planned(loaded: Loaded, kind: str, address: str | None) -> tuple[Plan, Engine | None]:
     """The plan; and, where `device: auto` depends on the GPUs of a cluster to be joined, its engine, started."""
-    if loaded.manifest.device != "auto" or kind != "ray" or not (address or os.environ.get("RAY_ADDRESS")):
+    if loaded.manifest.device != "auto" or kind == "inline" or not address:
         return make_plan(loaded), None
     plan = make_plan(loaded, gpus=0)  # a mistake in the manifest is said before the cluster is asked
     from curation.engine.ray_engine import RayEngine
@@ -73,7 +82,7 @@ def reselect(directory: str, overrides: Sequence[str]) -> Ledger:
     """`curate select`: decide again from what is stored; shards/ then waits for `curate run`."""
     store = Store(directory)
     plan = make_plan(rundir.load_manifest(store, overrides))
-    with RunLock(store) as lock, closing(Run(plan, store, "inline", None, lock)) as work:
+    with RunLock(store) as lock, closing(Run(plan, store, INLINE, None, lock)) as work:
         refuse_stale(store, plan)
         selection = work.select(all_failures(store))
         rundir.write_manifest(store, plan)

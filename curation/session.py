@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from curation import rundir
 from curation.devices import check_gpus
+from curation.engine.choice import RAY, Choice
 from curation.engine.layout import workers_per_core
 from curation.engine.pool import Engine, Pool
 from curation.errors import CurationError, UsageError
@@ -40,7 +41,7 @@ class Run:
 
     plan: Plan
     store: Store
-    engine_kind: str
+    choice: Choice | None
     address: str | None
     lock: RunLock
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -60,7 +61,10 @@ class Run:
     def engine(self) -> Engine:
         """Started when the first work item needs it: a moved threshold starts none."""
         if self._engine is None:
-            self._engine = make_engine(self.plan, self.engine_kind, self.address)
+            choice = self.choice or RAY
+            if choice.line:
+                self.console.print(f"engine  {choice.line}")
+            self._engine = make_engine(self.plan, choice, self.address)
         return self._engine
 
     def servers(self) -> list[dict[str, Any]]:
@@ -176,15 +180,15 @@ class Run:
         return ledger
 
 
-def make_engine(plan: Plan, kind: str, address: str | None) -> Engine:
-    """The engine of that kind, started. Raises UsageError where the plan's models need GPUs that it has not."""
+def make_engine(plan: Plan, choice: Choice, address: str | None) -> Engine:
+    """The engine that was chosen, started. Raises UsageError where the plan's models need GPUs that it has not."""
     workers = plan.loaded.manifest.engine.workers
     engine: Engine
-    if kind == "inline":
+    if choice.kind == "inline":
         from curation.engine.inline import InlineEngine
 
         cores = len(os.sched_getaffinity(0))
-        engine = InlineEngine((workers or workers_per_core(True) * cores) if plan.on_gpu else 1)
+        engine = InlineEngine((workers or workers_per_core(True) * cores) if plan.on_gpu else choice.processes)
     else:
         from curation.engine.ray_engine import RayEngine
 

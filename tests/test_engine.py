@@ -91,7 +91,7 @@ def test_ray_makes_the_same_bytes_even_when_a_worker_is_killed(
     undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
     path, expected = undisturbed
-    process = start(path, tmp_path / "run")
+    process = start(path, tmp_path / "run", "--engine", "ray")
     wait_for(lambda: committed(tmp_path / "run") >= 2 and bool(workers()), process)
     os.kill(workers()[0], signal.SIGKILL)
     output = finish(process)

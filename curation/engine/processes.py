@@ -6,9 +6,11 @@ Each child has two pipes: one for its work, one by which it asks this process fo
 import multiprocessing
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection
@@ -99,6 +101,25 @@ class _Stopped(Exception):
     """The results are no longer wanted."""
 
 
+_starting = threading.Lock()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Inside, a child that starts does not run the caller's script once more to have its names: it needs none of them,
+    and a script or notebook that calls `run` at its top level would start children without end."""
+    main = sys.modules["__main__"]
+    with _starting:
+        held = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+        try:
+            for name in held:
+                setattr(main, name, None)
+            yield
+        finally:
+            for name, value in held.items():
+                setattr(main, name, value)
+
+
 class _Child:
     """A child process and this end of its pipes."""
 
@@ -109,7 +130,8 @@ class _Child:
         asking = owner.asked is not None
         self.process = context.Process(target=_child, args=(owner.pool, theirs, their_asks if asking else None))
         self.process.daemon = True
-        self.process.start()
+        with _without_main():
+            self.process.start()
         theirs.close()
         their_asks.close()
         if owner.asked is not None:

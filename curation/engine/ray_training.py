@@ -9,6 +9,9 @@ from curation.errors import CurationError
 from curation.stores.scratch import scratch
 
 TRAIN_RESTARTS = 3
+START_S = 600
+"""Seconds that the workers may take to start. On a busy machine importing torch alone takes longer than Ray Train's own
+limit of 60, after which it would start them all again."""
 _MARK = "\N{INVISIBLE SEPARATOR}"
 """Stands around a worker's own sentence, so that the driver finds it in Ray's report."""
 
@@ -27,6 +30,7 @@ def train_workers(
     CurationError with the worker's own sentence, or Ray's when it gives up.
     """
     os.environ.setdefault("RAY_TRAIN_ENABLE_CONSOLE_LOGGING", "0")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_S))
     engine = RayEngine(address, cpus=None if address else max(workers + 1, os.cpu_count() or 1))
     try:
         from ray.train import FailureConfig, RunConfig, ScalingConfig

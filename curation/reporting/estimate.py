@@ -1,24 +1,27 @@
 """`curate plan`: what a run would do and about what it would cost, from the manifest and a few reads."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
 from curation.devices import check_gpus, gpus_here
+from curation.engine.choice import Choice, choose
+from curation.engine.choice import cores as available_cores
 from curation.engine.layout import Node, lay_out
 from curation.errors import CurationError
 from curation.load import load
 from curation.models.registry import absence
 from curation.plan import Plan, make_plan
-from curation.progress import console
+from curation.progress import console, duration
 from curation.sources import open_source
 from curation.sources.base import Count, total_of
 from curation.stores.storage import Store
 
 DECODE_MS = 12.0
 """About one 1 MP JPEG, with its way to the decoder process and back."""
+ENCODE_MS = 60.0
+"""About one picture of 256 px through the embedded VAE, decoded again."""
 SCORE_BYTES = 4_000
 """About one row of scores/ with an embedding, compressed."""
 TEXT_BYTES = 12_000
@@ -35,7 +38,7 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
     screen = console()
     screen.print(stage_table(plan))
     check_answers(plan)
-    cores = cpus()
+    cores = available_cores()
     layout = lay_out([Node(cores)], plan.loaded.manifest.engine.workers)
     screen.print(f"\nworkers  {layout.workers}, {layout.cpus} CPU each, on {cores:g} CPUs here")
     show_gpus(plan, screen.print)
@@ -46,8 +49,8 @@ def show_plan(manifest: str, out: str | None, overrides: Sequence[str]) -> None:
         screen.print("records  unknown before a full pass over the source")
         return
     records = count.records
-    seconds = records * (DECODE_MS + sum(stage.resources.milliseconds for stage in plan.stages)) / 1000 / layout.workers
-    screen.print(f"records  {count}   score in at most about {_duration(seconds)} when no gate stops any")
+    seconds = score_seconds(plan, records) / layout.workers
+    screen.print(f"records  {count}   score in at most about {duration(seconds)} when no gate stops any")
     needed = disk_bytes(plan, records)
     screen.print(f"disk     at most about {needed / 1e6:,.0f} MB under {store.root}")
     check_disk(store, needed)
@@ -103,9 +106,21 @@ def count_records(plan: Plan, store: Store) -> Count | None:
     return total_of(source.estimate() for source in sources)
 
 
-def cpus() -> float:
-    """CPUs that this process may use."""
-    return float(len(os.sched_getaffinity(0)))
+def score_seconds(plan: Plan, records: int) -> float:
+    """Of one core, when no gate stops any record."""
+    return records * (DECODE_MS + sum(stage.resources.milliseconds for stage in plan.stages)) / 1000
+
+
+def suited(plan: Plan, count: Count | None) -> Choice:
+    """The engine for a run of this plan on this machine, which has the GPUs that it may need."""
+    engine = plan.loaded.manifest.engine
+    if count is None:
+        return choose(None, 0, memory_mb(plan, 1))
+    records = count.records
+    seconds = score_seconds(plan, records) + (records * ENCODE_MS / 1000 if plan.loaded.manifest.encode else 0)
+    # videos are chunks of their own: they are cut by their size
+    chunks = records if plan.named("clips") else -(-records // engine.rows_per_chunk)
+    return choose(seconds, chunks, memory_mb(plan, 1), engine.workers)
 
 
 def memory_mb(plan: Plan, workers: int) -> int:
@@ -126,10 +141,9 @@ def disk_bytes(plan: Plan, records: int) -> int:
     return size
 
 
-def check_room(store: Store, plan: Plan) -> None:
+def check_room(store: Store, plan: Plan, count: Count | None) -> None:
     """Raise CurationError when what is still to be written does not fit a local disk."""
-    count = count_records(plan, store) if store.local else None
-    if count is not None:
+    if store.local and count is not None:
         check_disk(store, disk_bytes(plan, count.records) - sum(entry.size for entry in store.list()))
 
 
@@ -146,13 +160,3 @@ def check_disk(store: Store, needed: int) -> None:
             f"the run may need {needed / 1e9:.1f} GB under {store.root}, where {free / 1e9:.1f} GB are free; "
             "give --out a roomier place"
         )
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
