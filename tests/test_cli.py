@@ -67,7 +67,7 @@ def test_nothing_kept_is_exit_code_3_and_names_the_gate(manifest: Path, tmp_path
     [
         (("run", "no-such.yaml"), 2, "cannot read the manifest"),
         (("select", "."), 2, "it is not a run directory"),
-        (("run", "manifests/quickstart.yaml", "--engine", "spark"), 2, "say ray or inline"),
+        (("run", "manifests/quickstart.yaml", "--engine", "spark"), 2, "say auto, ray or inline"),
         (("stages", "phsh"), 2, "did you mean 'phash'?"),
     ],
 )
