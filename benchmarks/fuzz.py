@@ -185,11 +185,15 @@ class Cases:
 
     def _damage_json(self, path: Path, rng: random.Random) -> None:
         data = path.read_bytes()
-        if rng.random() < 0.3:
+        try:
+            content = json.loads(data)
+        except ValueError:  # it was damaged before
+            content = None
+        if rng.random() < 0.3 or content is None:
             path.write_bytes(damaged(data, rng))
             return
         sys.set_int_max_str_digits(0)
-        text = json.dumps(changed(json.loads(data), rng))
+        text = json.dumps(changed(content, rng))
         sys.set_int_max_str_digits(4300)
         path.write_text(text)
 

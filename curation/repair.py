@@ -104,10 +104,11 @@ def _scores_damage(store: Store, seen: dict[str, Any] | None) -> Iterator[Damage
             with store.open(name) as stream:
                 if seen is None or seen.get(name, there[name]) != there[name]:
                     pq.read_table(stream, page_checksum_verification=True)
-                else:
-                    pq.read_metadata(stream)
+            chunkfile.footer(store, file)
         except (pa.ArrowException, OSError, ValueError) as error:
             return Damage(name, " ".join(str(error).split())[:120])
+        except CurationError as error:
+            return Damage(name, " ".join(str(error.__cause__ or error).split())[:120])
         return None
 
     with ThreadPoolExecutor(READERS) as readers:

@@ -1,13 +1,10 @@
 """The phases of a run, in order, over a run directory: score, select, encode. Each continues where it stopped."""
 
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-
-import pyarrow.parquet as pq
 
 from curation import rundir
 from curation.encoding.encode_phase import all_failures, encode_phase
@@ -115,8 +112,7 @@ def refuse_stale(store: Store, plan: Plan) -> None:
 
 
 def _stages_of(store: Store, file: str) -> dict[str, str]:
-    footer = pq.read_metadata(store.open(f"scores/{file}"))
-    found: dict[str, str] = json.loads((footer.metadata or {}).get(b"curation", b"{}")).get("stages", {})
+    found: dict[str, str] = chunkfile.footer(store, file)[1].get("stages", {})
     return found
 
 

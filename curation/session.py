@@ -1,6 +1,5 @@
 """One run directory in the making: its engine, its phases' costs, and the steps that they share."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation import rundir
 from curation.devices import check_gpus
@@ -20,7 +18,7 @@ from curation.plan import Plan, digest
 from curation.progress import PhaseProgress, console
 from curation.reporting.ledger import Ledger, caption_lines, funnel, stage_costs
 from curation.reporting.models import busy, sentences, summary
-from curation.scoring import ids, second_try
+from curation.scoring import chunkfile, ids, second_try
 from curation.scoring.pending import Pending
 from curation.scoring.score import RunContext
 from curation.selection.select import Gate, decide
@@ -211,10 +209,9 @@ def scored_rows(store: Store) -> tuple[int, int]:
     """Rows in scores/ and of the source (a video's clips are one of its rows), from the files' footers."""
     rows = sources = 0
     for file in rundir.score_files(store):
-        footer = pq.read_metadata(store.open(f"scores/{file}"))
-        rows += footer.num_rows
-        known = json.loads((footer.metadata or {}).get(b"curation", b"{}"))
-        sources += known.get("sources", footer.num_rows)
+        count, known = chunkfile.footer(store, file)
+        rows += count
+        sources += known.get("sources", count)
     return rows, sources
 
 

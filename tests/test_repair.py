@@ -1,14 +1,16 @@
 """Whatever file of a run directory is damaged, the next run makes it anew, and `curate verify` names it."""
 
+import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from helpers.corpus import write_corpus
 
 from curation.errors import CurationError
 from curation.repair import verify
-from curation.run import run
+from curation.run import reselect, run
 from curation.stores.storage import Store
 
 
@@ -65,3 +67,30 @@ def test_a_copy_of_a_run_is_sound_and_computes_nothing(sound: Path, tmp_path: Pa
     shutil.copytree(sound / "run", tmp_path / "copy", copy_function=shutil.copy)
     ledger = run(str(sound / "m.yaml"), str(tmp_path / "copy"), [], engine="inline")
     assert ledger.phases["score"]["resumed"] == 12 and products(tmp_path / "copy") == products(sound / "run")
+
+
+@pytest.mark.parametrize("how", ["a name is no UTF-8", "a note of another type", "facts of other channels"])
+def test_what_parses_and_says_nonsense_is_made_anew(sound: Path, tmp_path: Path, how: str) -> None:
+    """Found by the fuzz: footers have no checksum, and JSON may be sound and wrong."""
+    out = Path(shutil.copytree(sound / "run", tmp_path / "run"))
+    before = products(out)
+    scores = sorted((out / "scores").glob("*.parquet"))[0]
+    if how == "a name is no UTF-8":
+        data = scores.read_bytes()
+        at = data.rindex(b"phash")
+        scores.write_bytes(data[:at] + b"\xf4" + data[at + 1 :])
+    elif how == "a note of another type":
+        table = pq.read_table(scores)
+        notes = json.loads(table.schema.metadata[b"curation"]) | {"stages": ["phash"]}
+        pq.write_table(table.replace_schema_metadata({"curation": json.dumps(notes)}), scores)
+    else:
+        (facts,) = (out / "_work" / "encode" / "facts").glob("vae-*.json")
+        content = json.loads(facts.read_bytes())
+        facts.write_text(json.dumps(content | {"latents_std": [*content["latents_std"], 1.0]}))
+    found = verify(Store(str(out)))
+    assert found, "curate verify must name it"
+    if "facts" not in how:
+        with pytest.raises(CurationError, match="is damaged"):
+            reselect(str(out), ())
+    run(str(sound / "m.yaml"), str(out), [], engine="inline")
+    assert products(out) == before and not verify(Store(str(out)))

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pydantic import Field, ValidationError
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
 
 from curation.encoding.jobs import WORK
 from curation.scoring.chunkfile import ATTEMPTS
@@ -15,6 +16,12 @@ class Sums(Part):
     sum: list[float] | float
     squares: list[float] | float
     nan: Count
+
+    @model_validator(mode="after")
+    def _of_the_same_channels(self) -> "Sums":
+        if np.shape(self.sum) != np.shape(self.squares):
+            raise ValueError("sum and squares must have a value for each channel")
+        return self
 
 
 class Lengths(Part):
@@ -52,6 +59,15 @@ class Failed(Part):
     again: bool = False
 
 
+class VaeFacts(Vae):
+    @model_validator(mode="after")
+    def _one_scaling_a_channel(self) -> "VaeFacts":
+        lengths = {len(self.latents_mean), len(self.latents_std), self.channels}
+        if len(lengths) > 1:
+            raise ValueError(f"latents_mean and latents_std must have a value for each of {self.channels} channels")
+        return self
+
+
 class TextFacts(Text):
     max_tokens: Count | None
     null: NullText
@@ -80,7 +96,7 @@ class Noted(Part):
     whole: bool
 
 
-FACTS: dict[str, type[Part]] = {"vae": Vae, "text": TextFacts}
+FACTS: dict[str, type[Part]] = {"vae": VaeFacts, "text": TextFacts}
 
 
 def fault(name: str, content: dict[str, Any]) -> str | None:

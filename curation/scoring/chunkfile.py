@@ -9,12 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.errors import CurationError
 from curation.plan import Plan, digest
 from curation.sources.base import Chunk
+from curation.stores import jsontext
 from curation.stores.storage import Store
 
 SCORES = "scores"
 ATTEMPTS = "_work/attempts"
+NOTED = {"rows": str, "sources": int, "stages": dict, "models": dict}
+"""What a chunk's file says in its metadata: see `metadata`."""
 _NAME = re.compile(r"^(\d{6,})-([0-9a-f]{16})\.parquet$")
 
 
@@ -67,6 +71,22 @@ def write(store: Store, file: str, table: pa.Table) -> None:
 def read(store: Store, file: str, columns: list[str] | None = None) -> pa.Table:
     """A chunk's table with its schema metadata."""
     return pq.read_table(pa.BufferReader(store.read(f"{SCORES}/{file}")), columns=columns)
+
+
+def footer(store: Store, file: str) -> tuple[int, dict[str, Any]]:
+    """The rows of a chunk's file, and what its metadata says, without reading the rows. Raises CurationError."""
+    try:
+        found = pq.read_metadata(store.open(f"{SCORES}/{file}"))
+        known = jsontext.parse_object((found.metadata or {}).get(b"curation", b"{}"))
+        for name, kind in NOTED.items():
+            if not isinstance(known.get(name, kind()), kind):
+                raise ValueError(f"its metadata holds no {kind.__name__} under {name}")
+        return found.num_rows, known
+    except (pa.ArrowException, ValueError) as error:
+        raise CurationError(
+            f"{store.uri(f'{SCORES}/{file}')} is damaged ({' '.join(str(error).split())[:120]}): `curate run` with the "
+            "same manifest removes it and scores its rows anew"
+        ) from error
 
 
 def stored_metadata(table: pa.Table) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Duplicates across runs: what another run kept counts as already there."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curation import rundir
 from curation.errors import CurationError, UsageError
 from curation.manifest import COMPARED, DuplicatesSection
+from curation.scoring import chunkfile
 from curation.selection import hashed
 from curation.selection.alignment import same
 from curation.selection.duplicates import Confirm, fallen_to
@@ -73,9 +72,8 @@ def embedding_models(store: Store) -> set[str]:
     """The models that made a run's embeddings, as its chunk files name them; empty where they name none."""
     found = set()
     for file in rundir.score_files(store)[:1]:  # all files of a run are of one plan
-        footer = pq.read_metadata(store.open(f"scores/{file}"))
-        known = json.loads((footer.metadata or {}).get(b"curation", b"{}")).get("models", {})
-        found |= {model for stage, model in known.items() if stage == "embedding"}
+        _, known = chunkfile.footer(store, file)
+        found |= {model for stage, model in known.get("models", {}).items() if stage == "embedding"}
     return found
 
 
