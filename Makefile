@@ -31,7 +31,7 @@ train-demo shapes-demo moving-demo: $(VENV)/.demo
 	$(BIN)/python -m curation.demo judge $(DEMO) runs/$(DEMO) --picture runs/$(DEMO)/samples.png
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

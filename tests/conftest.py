@@ -1,9 +1,27 @@
 """Fixtures that several test files share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+RAY = {
+    "test_cluster.py",
+    "test_engine.py",
+    "test_engine_gpus.py",
+    "test_manifests_images.py",
+    "test_ray_address.py",
+    "test_ray_servers.py",
+    "test_trainer_train.py",
+    "test_video.py",
+}
+"""Files that start Ray. A cluster fills two cores by itself, so all of them run in one of the test processes."""
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """A file's tests share its fixtures, so they run in one process; so do all that start Ray."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if item.path.name in RAY else item.path.name))
 
 
 @pytest.fixture(scope="session")
