@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_video_vae import FACTORS, STEPS, TINY
+from helpers.tiny_vaes import CLASSES, FACTORS, STEPS, TINY
 
 from curation.encoding.fits import nearest
 from curation.errors import UsageError
@@ -44,7 +44,7 @@ def test_a_vae_of_pictures_takes_no_clips(tmp_path: Path) -> None:
         plan(tmp_path, "  size: 64\n")
 
 
-@pytest.mark.parametrize("name", list(TINY))
+@pytest.mark.parametrize("name", CLASSES)
 def test_what_each_family_takes_is_known_without_its_weights(name: str, tmp_path: Path) -> None:
     mend()
     import diffusers

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_vaes import STATISTICS, TINY
+from helpers.tiny_vaes import CLASSES, FACTORS, STATISTICS, STEPS, TINY
 
 from curation.models.diffusers_families import normalise
 from curation.models.diffusers_vae import DiffusersVae
@@ -16,11 +16,6 @@ from curation.models.vae import Vae, in_range
 
 mend()
 import diffusers  # noqa: E402 (torchvision has to be mended first)
-
-CLASSES = ("AutoencoderKLWan", "AutoencoderKLCogVideoX", "AutoencoderKLHunyuanVideo", "AutoencoderKLLTXVideo")
-FACTORS = {"AutoencoderKLLTXVideo": (32, 8)}
-STEPS = {"AutoencoderKLWan": 4, "AutoencoderKLHunyuanVideo": 4}
-"""CogVideoX decodes odd numbers of latent frames only: 1 + 8k frames."""
 
 
 @pytest.fixture(scope="module", params=CLASSES)

@@ -128,3 +128,8 @@ TINY: dict[str, dict[str, Any]] = {
         "layers_per_block": 1,
     },
 }
+
+CLASSES = ("AutoencoderKLWan", "AutoencoderKLCogVideoX", "AutoencoderKLHunyuanVideo", "AutoencoderKLLTXVideo")
+FACTORS = {"AutoencoderKLLTXVideo": (32, 8)}
+STEPS = {"AutoencoderKLWan": 4, "AutoencoderKLHunyuanVideo": 4}
+"""CogVideoX decodes odd numbers of latent frames only: 1 + 8k frames."""
