@@ -49,7 +49,7 @@ def run(
         rundir.write_manifest(store, plan)
         if retry:
             forget_failures(store)
-        count = count_records(plan, store)
+        count = count_records(plan, store) if store.local or work.choice is None else None
         check_room(store, plan, count)
         work.choice = work.choice or suited(plan, count)
         sources_in = work.score()

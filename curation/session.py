@@ -1,6 +1,5 @@
 """One run directory in the making: its engine, its phases' costs, and the steps that they share."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ import pyarrow as pa
 
 from curation import rundir
 from curation.devices import check_gpus
-from curation.engine.choice import RAY, Choice
+from curation.engine.choice import RAY, Choice, cores
 from curation.engine.layout import workers_per_core
 from curation.engine.pool import Engine, Pool
 from curation.errors import CurationError, UsageError
@@ -87,8 +86,7 @@ class Run:
             progress.note(busy(self.servers) if pool.on_gpu else None)
             seen = 0
             for report in self.reports(pool, (task_item(task) for task in pending)):
-                stage_costs([report], self.stages)
-                self.note_waiting(report)
+                self._note_costs(report)
                 progress.advance(report["rows"] + pending.resumed - seen)
                 seen = pending.resumed
             progress.advance(pending.resumed - seen)
@@ -114,8 +112,7 @@ class Run:
         with PhaseProgress("score", records, self.console) as progress:
             for rows, task in tasks:
                 for report in self.reports(pool, iter([task_item(task)])):
-                    stage_costs([report], self.stages)
-                    self.note_waiting(report)
+                    self._note_costs(report)
                 progress.advance(rows)
 
     def reports(self, pool: Pool, payloads: Iterator[Any]) -> Iterator[Any]:
@@ -135,6 +132,11 @@ class Run:
         if failures:
             hint = "" if "again" in failures[0] else "; run the same command again to continue"
             raise CurationError(f"{failures[0]}{hint}")
+
+    def _note_costs(self, report: Mapping[str, Any]) -> None:
+        """Add up what a chunk cost."""
+        stage_costs([report], self.stages)
+        self.note_waiting(report)
 
     def note_waiting(self, report: Mapping[str, Any]) -> None:
         """Add up how long workers waited for each model."""
@@ -185,8 +187,8 @@ def make_engine(plan: Plan, choice: Choice, address: str | None) -> Engine:
     if choice.kind == "inline":
         from curation.engine.inline import InlineEngine
 
-        cores = len(os.sched_getaffinity(0))
-        engine = InlineEngine((workers or workers_per_core(True) * cores) if plan.on_gpu else choice.processes)
+        asked = workers or workers_per_core(True) * int(cores())
+        engine = InlineEngine(asked if plan.on_gpu else choice.processes)
     else:
         from curation.engine.ray_engine import RayEngine
 

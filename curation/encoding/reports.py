@@ -9,6 +9,7 @@ from curation.encoding.jobs import WORK
 from curation.scoring.chunkfile import ATTEMPTS
 from curation.scoring.second_try import NOTES
 from curation.shards.described import Count, Entry, NullText, Part, Text, Vae, problem
+from curation.shards.scaling import unsound
 
 
 class Sums(Part):
@@ -61,10 +62,9 @@ class Failed(Part):
 
 class VaeFacts(Vae):
     @model_validator(mode="after")
-    def _one_scaling_a_channel(self) -> "VaeFacts":
-        lengths = {len(self.latents_mean), len(self.latents_std), self.channels}
-        if len(lengths) > 1:
-            raise ValueError(f"latents_mean and latents_std must have a value for each of {self.channels} channels")
+    def _scales(self) -> "VaeFacts":
+        if wrong := unsound(self.channels, self.latents_mean, self.latents_std):
+            raise ValueError(wrong)
         return self
 
 

@@ -76,13 +76,13 @@ class TransformersCaptioner:
         """A caption a scene; None where the model says nothing, a Failure for pictures that it cannot take."""
         prepared = [self._prepared(scene) for scene in scenes]
         answers: list[str | Failure | None] = [each if isinstance(each, Failure) else None for each in prepared]
-        calls: dict[str, list[int]] = defaultdict(list)
+        calls: dict[str, dict[int, Row]] = defaultdict(dict)
         for i, each in enumerate(prepared):
             if not isinstance(each, Failure):
-                calls[call_of(effort.max_tokens, self.chats, each[0])].append(i)
-        for call, places in calls.items():
-            rows = [each[1] for i in places if not isinstance(each := prepared[i], Failure)]
-            for i, answer in zip(places, self._said(call, rows, effort.max_tokens), strict=True):
+                names, row = each
+                calls[call_of(effort.max_tokens, self.chats, names)][i] = row
+        for call, rows in calls.items():
+            for i, answer in zip(rows, self._said(call, list(rows.values()), effort.max_tokens), strict=True):
                 answers[i] = answer
         return answers
 

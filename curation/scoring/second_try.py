@@ -49,9 +49,10 @@ def find(store: Store, number: int, file: str | None) -> Note | None:
     return note if note.file == file else None
 
 
-def tasks(store: Store, number_of_chunks: Iterable[int]) -> Iterator[tuple[int, ChunkTask]]:
-    """Chunks with records to try again, and how many; notes on files that are gone are removed."""
-    known = set(number_of_chunks)
+def tasks(store: Store, chunks: Iterable[int]) -> Iterator[tuple[int, ChunkTask]]:
+    """Those of the numbered `chunks` with records to try again, and how many these are; notes on others, and on files
+    that are gone, are removed."""
+    known = set(chunks)
     for entry in sorted(store.list(NOTES), key=lambda entry: entry.name):
         note = _read(store, entry.name)
         if note.chunk.number in known and store.exists(f"{SCORES}/{note.file}"):

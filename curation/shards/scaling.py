@@ -30,20 +30,24 @@ def problem(index: Mapping[str, Any]) -> str | None:
     """
     vae = index["vae"]
     mean, std = vae["latents_mean"], vae["latents_std"]
-    if not len(mean) == len(std) == vae["channels"]:
-        return (
-            f"its VAE has {vae['channels']} channels, but {len(mean)} values of latents_mean and {len(std)} of "
-            "latents_std"
-        )
-    with np.errstate(over="ignore"):
-        scaled = np.asarray([mean, std], np.float32)  # as readers take them: 1e-50 is 0
-    if not np.isfinite(scaled).all() or scaled[1].min(initial=1) <= 0:
-        return "latents_mean or latents_std are not finite, or a latents_std is not positive"
+    if wrong := unsound(vae["channels"], mean, std):
+        return wrong
     measured = {"the samples": index["statistics"] if index["samples"] else None}
     measured["the picture that the VAE was tried on"] = vae.get("calibration")
     for what, figures in measured.items():
         if figures is not None and (wrong := _differs(figures, mean, std)):
             return f"the normalised latents of {what} {wrong}"
+    return None
+
+
+def unsound(channels: int, mean: Sequence[float], std: Sequence[float]) -> str | None:
+    """Why these are no means and spreads of latents of so many channels; None where they are."""
+    if not len(mean) == len(std) == channels:
+        return f"there are {channels} channels, but {len(mean)} values of latents_mean and {len(std)} of latents_std"
+    with np.errstate(over="ignore"):
+        scaled = np.asarray([mean, std], np.float32)  # as readers take them: 1e-50 is 0
+    if not np.isfinite(scaled).all() or scaled[1].min(initial=1) <= 0:
+        return "latents_mean or latents_std are not finite, or a latents_std is not positive"
     return None
 
 

@@ -204,15 +204,10 @@ def table(report: dict[str, Any]) -> str:
     rows = [
         (name, f"{value:,.4f}" if isinstance(value, float) else str(value)) for name, value in report["metrics"].items()
     ]
-    how, left_out = report["sampling"], f"{report['captions_left_out']:,} captions left out by the prompt guard"
+    how, out = report["sampling"], report["captions_left_out"]
     rows += [
         ("samples", f"{report['samples']:,} of {report['size']}, {report['prompts']:,} prompts"),
-        *(
-            [("left out", f"{out:,} captions that the prompt guard refuses")]
-            if (out := report["captions_left_out"])
-            else []
-        ),
-        *([("guard", left_out)] if report["captions_left_out"] else []),
+        *([("left out", f"{out:,} captions that the prompt guard refuses")] if out else []),
         ("reference", f"{report['reference']['pictures']:,}, {report['reference']['resize']}"),
         ("features", f"{report['features']}, resize: {report['resize']}"),
         ("sampling", f"{how['method']}, {how['steps']} steps, guidance {how['guidance']:g}, seed {how['seed']}"),

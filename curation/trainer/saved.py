@@ -1,12 +1,12 @@
 """What a checkpoint's state may say; a folder of one is copied, cut and edited like any other."""
 
-import math
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
 from curation.errors import CurationError
 from curation.shards.described import Count, NullText, Part, Text, Vae, problem
+from curation.shards.scaling import unsound
 from curation.trainer.config import TrainConfig
 from curation.trainer.objectives import LossByTime
 
@@ -41,11 +41,8 @@ class State(Part):
 
     @model_validator(mode="after")
     def _scales(self) -> "State":
-        vae = self.vae
-        if not len(vae.latents_mean) == len(vae.latents_std) == vae.channels:
-            raise ValueError("vae: latents_mean and latents_std have one value for each channel")
-        if not all(map(math.isfinite, (*vae.latents_mean, *vae.latents_std))) or min(vae.latents_std) <= 0:
-            raise ValueError("vae: latents_mean or latents_std are not finite, or a latents_std is not positive")
+        if wrong := unsound(self.vae.channels, self.vae.latents_mean, self.vae.latents_std):
+            raise ValueError(f"vae: {wrong}")
         return self
 
 

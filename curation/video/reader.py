@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -84,8 +83,6 @@ def _sha256(path: str) -> str:
     """Of a local file, read once for all its clips: its version is its place on the disk, size and time of change."""
     try:
         facts = Path(path).stat()
-        if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for without end
-            raise CurationError(f"{path} is not a regular file")
         return _read_sha256(path, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
     except OSError as error:
         raise CurationError(f"{path} cannot be read: {error.strerror}") from error
