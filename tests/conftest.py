@@ -1,9 +1,14 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each test process would otherwise compute on all cores, and the processes would wait for each other's threads.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 RAY = {
     "test_cluster.py",
