@@ -1,6 +1,7 @@
 """`python -m benchmarks [--photos N] [--only a b ...]`: measure, print, write results.md.
 
-(a)-(h) images and shards, (i)-(l) videos, (m)-(n) training, (o) a GPU beside CPUs. (i) needs videos with known shots:
+(a)-(h) images and shards, (i)-(l) videos, (m)-(n) training, (o) a GPU beside CPUs, (p) Ray.
+(i) needs videos with known shots:
 `--corpus FOLDER`.
 """
 
@@ -24,12 +25,13 @@ from benchmarks import (
     bench_overlap,
     bench_pixels,
     bench_shots,
+    bench_store,
     bench_train,
 )
 from benchmarks.common import Row
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
-LETTERS = "abcdefghijklmno"
+LETTERS = "abcdefghijklmnop"
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = """\
 # Measured
@@ -109,6 +111,7 @@ def main() -> None:
         add("l", lambda: [bench_memory.memory(folder, arguments.minutes)])
         add("m", lambda: bench_train.loader(folder / "loader"))
         add("o", lambda: bench_overlap.overlap(folder / "overlap", min(arguments.photos, 600)))
+        add("p", lambda: [bench_store.store(folder / "store", min(arguments.photos, 300))])
         add("n", lambda: bench_train.precomputed(folder / "precomputed"))
     for letter, name in (("f", "bench_read.py"), ("g", "bench_select.py")):
         if letter in arguments.only:
