@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # torch first and by its pin: what comes later must not pull another build
 INSTALL = $(PIP) "torch==$$(sed -n 's/^torch==//p' constraints.txt)" && $(PIP) -e
 
-.PHONY: quickstart train-demo shapes-demo moving-demo test lint bench clean
+.PHONY: quickstart train-demo shapes-demo moving-demo test test-fast lint bench clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python -m curation.quickstart build quickstart-corpus
@@ -32,6 +32,10 @@ train-demo shapes-demo moving-demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# What to run while one writes: about four minutes on two cores.
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

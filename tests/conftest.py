@@ -22,10 +22,41 @@ RAY = {
 }
 """Files that start Ray. A cluster fills two cores by itself, so all of them run in one of the test processes."""
 
+SLOW = RAY | {
+    "test_demo_models.py",
+    "test_encode.py",
+    "test_engine_choice.py",
+    "test_evil.py",
+    "test_holes.py",
+    "test_image_text.py",
+    "test_laion.py",
+    "test_lock.py",
+    "test_manifests_video.py",
+    "test_quickstart.py",
+    "test_repair.py",
+    "test_rerun.py",
+    "test_sandbox.py",
+    "test_second_try.py",
+    "test_shots.py",
+    "test_source_pages.py",
+    "test_source_parquet.py",
+    "test_storage_s3.py",
+    "test_trainer_features.py",
+    "test_trainer_sample.py",
+    "test_video_accounts.py",
+    "test_video_memory.py",
+    "test_video_reader.py",
+    "test_video_sandbox.py",
+}
+"""Files that take ten seconds and more: `make test-fast` leaves them out."""
+
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """A file's tests share its fixtures, so they run in one process; so do all that start Ray."""
+    """Marks by file. A file's tests share its fixtures, so they run in one process; so do all that start Ray."""
     for item in items:
+        for name, files in (("ray", RAY), ("slow", SLOW)):
+            if item.path.name in files:
+                item.add_marker(name)
         item.add_marker(pytest.mark.xdist_group("ray" if item.path.name in RAY else item.path.name))
 
 

@@ -77,7 +77,7 @@ def test_a_device_that_hangs_is_replaced(engine: RayEngine, tmp_path: Path) -> N
 
 
 def killed(pids: list[int]) -> list[int]:
-    """Kills those of the processes that still live; servers that an earlier test lost may end by themselves meanwhile."""
+    """Kills those of the processes that still live; what an earlier test left may end by itself meanwhile."""
     done = []
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
