@@ -24,6 +24,7 @@ from curation.selection.select import Gate, decide
 from curation.selection.table import Damaged
 from curation.sources import open_source
 from curation.sources.base import total_of
+from curation.stores.ahead import read_ahead
 from curation.stores.lock import RunLock
 from curation.stores.storage import Store
 from curation.work import score_pool, task_item
@@ -210,8 +211,7 @@ def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callabl
 def scored_rows(store: Store) -> tuple[int, int]:
     """Rows in scores/ and of the source (a video's clips are one of its rows), from the files' footers."""
     rows = sources = 0
-    for file in rundir.score_files(store):
-        count, known = chunkfile.footer(store, file)
+    for count, known in read_ahead(lambda file: chunkfile.footer(store, file), rundir.score_files(store)):
         rows += count
         sources += known.get("sources", count)
     return rows, sources

@@ -3,7 +3,7 @@
 import json
 
 from curation.encoding.captions import Choice, captions_of, own_captions
-from curation.encoding.jobs import member
+from curation.encoding.members import scores_of
 
 
 def test_captions_keep_their_order_and_say_where_they_are_from() -> None:
@@ -23,5 +23,5 @@ def test_captions_keep_their_order_and_say_where_they_are_from() -> None:
 
 
 def test_scores_in_a_shard_are_numbers_that_json_knows() -> None:
-    row = {"media": "image", "aesthetic": 0.5, "sharpness": float("nan"), "tags": None}
-    assert json.loads(member(row, ["sharpness", "aesthetic", "tags"])["scores"]) == {"aesthetic": 0.5}
+    found = scores_of(["aesthetic", "sharpness", "tags"], [0.5, float("nan"), None])
+    assert json.loads(json.dumps(found)) == {"aesthetic": 0.5}

@@ -1,0 +1,21 @@
+"""Many files read on threads, in order, a few ahead of who asks for them."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T, R = TypeVar("T"), TypeVar("R")
+READERS = 4
+
+
+def read_ahead(read: Callable[[T], R], items: Iterable[T], threads: int = READERS) -> Iterator[R]:
+    """`read` of each item, in order, a few of them ahead on threads; what is not asked for is not read."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as readers:
+        for item in items:
+            waiting.append(readers.submit(read, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
