@@ -9,6 +9,7 @@ deal, and the rows of all shards' records. With --dir the scores stay there, and
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -77,19 +78,19 @@ def measure(name: str, root: str, dimensions: int, out: Any) -> None:
     """One phase in this process."""
     plan, store = plan_of(Path(root), dimensions), Store(f"{root}/run")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    started = time.monotonic()
+    started, spent = time.monotonic(), time.process_time()
     told = PHASES[name](store, plan)
-    seconds = time.monotonic() - started
-    out.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, before, told))
+    seconds, spent = time.monotonic() - started, time.process_time() - spent
+    out.send((seconds, spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, before, told))
 
 
-def in_child(name: str, root: str, dimensions: int) -> tuple[float, float, float, str]:
+def in_child(name: str, root: str, dimensions: int) -> tuple[float, float, float, float, str]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=measure, args=(name, root, dimensions, theirs))
     child.start()
     theirs.close()
-    found: tuple[float, float, float, str] = ours.recv()
+    found: tuple[float, float, float, float, str] = ours.recv()
     child.join()
     return found
 
@@ -116,10 +117,12 @@ def main() -> None:
             )
             note.write_text(json.dumps(wanted))
             print(f"{files:,} files of scores made in {time.monotonic() - started:.0f} s", flush=True)
-        print("| phase | seconds | peak MiB | of these before it | |\n|---|---:|---:|---:|---|")
+        load = os.getloadavg()[0]
+        print(f"\n{os.cpu_count()} cores, load average {load:.1f} before; `of a core`: seconds that it computed\n")
+        print("| phase | seconds | of a core | peak MiB | before it | |\n|---|---:|---:|---:|---:|---|")
         for name in arguments.only:
-            seconds, peak, before, told = in_child(name, str(root), arguments.embedding)
-            print(f"| {name} | {seconds:.1f} | {peak:,.0f} | {before:,.0f} | {told} |", flush=True)
+            seconds, spent, peak, before, told = in_child(name, str(root), arguments.embedding)
+            print(f"| {name} | {seconds:.1f} | {spent:.1f} | {peak:,.0f} | {before:,.0f} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Made-up scores of a whole run, in the files that a run writes: for measuring select and encode at sizes that no test has.
+"""Made-up scores of a whole run, in the files that a run writes: select and encode are measured on them.
 
 The columns are those of probe, resolution, quality, phash and embedding. Pictures are of random sizes, a share of them
 are copies of others (by bytes, by pixels, by a few bits of the hash), and one record in a thousand failed.
@@ -140,9 +140,7 @@ def _without(values: Any, failed: NDArray[np.bool_], scored: bool) -> Any:
     return array.take(pa.array(np.arange(len(failed)), mask=failed))
 
 
-def _copied(
-    rng: np.random.Generator, rows: int
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+def _copied(rng: np.random.Generator, rows: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
     """Hashes of bytes and of pixels, uint64 [rows, 4]; phash with its look, uint64 [rows, 8]."""
     contents, pixels = (rng.integers(0, 1 << 64, (rows, 4), np.uint64) for _ in range(2))
     looks = rng.integers(0, 1 << 64, (rows, 8), np.uint64)

@@ -1,4 +1,4 @@
-"""Hashes that are written as hex digits, as the numbers that they are: many at once, without a Python object for each."""
+"""Hashes that are written as hex digits, as numbers: many at once, without a Python object for each."""
 
 import numpy as np
 import pyarrow as pa

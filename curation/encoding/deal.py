@@ -40,5 +40,7 @@ def shards_of(order: Ints, samples: int) -> list[Ints]:
 def deal_all(base: Mapping[str, Ints], final: Mapping[str, Ints], samples: int) -> dict[str, list[Ints]]:
     """Every bucket's shards; `base` and `final` hold the rows by bucket name."""
     return {
-        name: shards_of(mend(base.get(name, NOBODY), final[name]), samples) for name in sorted(final) if len(final[name])
+        name: shards_of(mend(base.get(name, NOBODY), final[name]), samples)
+        for name in sorted(final)
+        if len(final[name])
     }

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from curation.encoding.encode import EncodeSettings
 from curation.encoding.deal import Ints
+from curation.encoding.encode import EncodeSettings
 from curation.encoding.jobs import WORK, Contents, ShardJob, buckets_of, deal_jobs
 from curation.encoding.latent_facts import warnings
 from curation.encoding.members import write_members
@@ -71,9 +71,7 @@ class Deal:
     contents: Contents
 
     @classmethod
-    def of(
-        cls, scored: ScoredRows, plan: Plan, selection: pa.Table, base: Mapping[str, Ints] | None = None
-    ) -> "Deal":
+    def of(cls, scored: ScoredRows, plan: Plan, selection: pa.Table, base: Mapping[str, Ints] | None = None) -> "Deal":
         """`base`: the buckets of the decision without failures, None where this is the one."""
         encode = plan.loaded.manifest.encode
         assert encode

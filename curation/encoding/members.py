@@ -1,5 +1,7 @@
-"""The records of every shard, sorted out of scores/: one pass deals them into temporary files, one for some shards each,
-from which the shards' own files are made in order. Memory is bounded by one such file; the number of passes does not
+"""The records of every shard, sorted out of scores/.
+
+One pass deals them into temporary files, one for some shards each, from which the shards' own files are made in order.
+Memory is bounded by one such file; the number of passes does not
 grow with the records.
 """
 
@@ -11,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curation.captions.stage import GENERATED, GENERATED_SOURCE
 from curation.encoding.before import ROW, Before
-from curation.encoding.captions import Caption, captions_of, is_value, own_captions
+from curation.encoding.captions import Caption, captions_of, own_captions
 from curation.encoding.deal import Ints
 from curation.encoding.jobs import MEMBER_SCHEMA, Contents, ShardJob
 from curation.encoding.scored import ScoredRows
@@ -139,24 +142,29 @@ class _Columns:
         return table[name] if name in table.column_names else pa.nulls(table.num_rows)
 
     def _scores(self, table: pa.Table) -> list[str]:
-        columns = [self._values(table, name) for name in self.scalars]
-        rows = zip(*columns, strict=True) if columns else iter([()] * table.num_rows)
-        return [_JSON.encode(scores_of(self.scalars, values)) for values in rows]
+        columns = {name: values for name in self.scalars if (values := self._values(table[name], name)) is not None}
+        names = tuple(columns)
+        rows = zip(*columns.values(), strict=True) if columns else iter([()] * table.num_rows)
+        return [_JSON.encode(known(names, values)) for values in rows]
 
-    def _values(self, table: pa.Table, name: str) -> list[Any]:
-        values: list[Any] = table[name].to_pylist()
+    def _values(self, column: pa.ChunkedArray, name: str) -> list[Any] | None:
+        """None where no record has any, as pictures have none of a clip's: most columns of a run are so."""
+        if column.null_count == len(column):
+            return None
+        if pa.types.is_floating(column.type):  # JSON knows no NaN
+            column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+        values: list[Any] = column.to_pylist()
         return [None if value is None else f"{value:016x}" for value in values] if name in self.hashes else values
 
     def _captions(
         self, table: pa.Table, contents: Contents, donors: Mapping[str, list[Caption]]
     ) -> dict[str, list[Any]]:
         names = [name for name in ("id", "captions", *_GENERATED, *self.lists.values()) if name in table.column_names]
-        out: dict[str, list[Any]] = {name: [] for name in ("captions", "caption_sources", "caption_scores")}
-        for row in table.select(names).to_pylist():
-            own = own_captions(row, self.lists)
-            for name, value in captions_of(own, contents.choices.get(row["id"]), donors).items():
-                out[name].append(value)
-        return out
+        made = [
+            captions_of(own_captions(row, self.lists), contents.choices.get(row["id"]), donors)
+            for row in table.select(names).to_pylist()
+        ]
+        return {name: [row[name] for row in made] for name in ("captions", "caption_sources", "caption_scores")}
 
 
 _GENERATED = (GENERATED, GENERATED_SOURCE)
@@ -171,9 +179,9 @@ def _typed(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
     return values.cast(kind) if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind)
 
 
-def scores_of(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    """The scores of a record that JSON knows."""
-    return {name: value for name, value in zip(names, values, strict=True) if is_value(value)}
+def known(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """The values that there are, by name."""
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def _captions(scored: ScoredRows, ids: set[str], columns: _Columns) -> dict[str, list[Caption]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from curation.errors import CurationError
 from curation.identities import first_halves
 from curation.scoring import chunkfile
-from curation.stores.ahead import read_ahead
+from curation.stores.ahead import grouped, read_ahead
 from curation.stores.storage import Entry, Store
 
 Ints = NDArray[np.int64]
@@ -72,16 +72,8 @@ class ScoredRows:
 
     @cached_property
     def _files(self) -> list[list[Entry]]:
-        groups: list[list[Entry]] = []
-        room = 0
-        for entry in self.store.list(chunkfile.SCORES):
-            if chunkfile.is_scores(entry.name):
-                if not groups or entry.size > room:
-                    groups.append([])
-                    room = READ_BYTES
-                groups[-1].append(entry)
-                room -= entry.size
-        return groups
+        files = (entry for entry in self.store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name))
+        return grouped(files, READ_BYTES)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -121,7 +113,7 @@ class ScoredRows:
         tables = []
         for entry in group:
             with self.store.open(entry.name) as file:
-                parquet = pq.ParquetFile(file)
+                parquet = pq.ParquetFile(file, pre_buffer=not self.store.local)
                 there = [name for name in names if name in parquet.schema_arrow.names]
                 tables.append(parquet.read(there, use_threads=False).replace_schema_metadata())
         whole = pa.concat_tables(tables, promote_options="permissive")

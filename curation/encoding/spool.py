@@ -66,4 +66,3 @@ class Spool:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{self._name}-{number}.arrow"
-

@@ -73,7 +73,7 @@ def read(store: Store, file: str, columns: list[str] | None = None) -> pa.Table:
     if columns is None:
         return pq.read_table(pa.BufferReader(store.read(f"{SCORES}/{file}")))
     with store.open(f"{SCORES}/{file}") as stream:
-        return pq.ParquetFile(stream).read(columns, use_threads=False)
+        return pq.ParquetFile(stream, pre_buffer=not store.local).read(columns, use_threads=False)
 
 
 def footer(store: Store, file: str) -> tuple[int, dict[str, Any]]:
