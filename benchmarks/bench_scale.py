@@ -60,7 +60,8 @@ def deal(store: Store, plan: Plan) -> str:
 def deal_and_members(store: Store, plan: Plan) -> str:
     made = dealt(store, plan)
     started, first, count = time.monotonic(), 0.0, 0
-    for count, _ in enumerate(made.write_members(list(made.members)), 1):
+    for _ in made.write_members(list(made.members)):
+        count += 1
         first = first or time.monotonic() - started
     return f"{count:,} shards' records; the first shard's {first:.1f} s after the deal"
 

@@ -13,6 +13,7 @@ from curation.engine.choice import RAY, Choice, cores
 from curation.engine.layout import workers_per_core
 from curation.engine.pool import Engine, Pool
 from curation.errors import CurationError, UsageError
+from curation.memory import peak_noted
 from curation.plan import Plan, digest
 from curation.progress import PhaseProgress, console
 from curation.reporting.ledger import Ledger, caption_lines, funnel, stage_costs
@@ -146,6 +147,10 @@ class Run:
 
     def select(self, failed: Mapping[str, str]) -> pa.Table:
         """Decide from scores/ and commit selection.parquet."""
+        with peak_noted(self.phases, "select"):
+            return self._selected(failed)
+
+    def _selected(self, failed: Mapping[str, str]) -> pa.Table:
         started = time.monotonic()
         try:
             selection = decide_run(self.store, self.plan, failed, self.console.print)

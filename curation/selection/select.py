@@ -169,8 +169,8 @@ def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
 
 
 def _not_surely_large(scores: Scores, rows: Ints, encode: EncodeSection) -> Ints:
-    """Those of `rows` that have to be looked at one by one: not pictures without a border that fill their bucket, or that
-    may be enlarged."""
+    """Those of `rows` that have to be looked at one by one: not the many pictures without a border that fill their
+    bucket, or that may be enlarged."""
     plain = np.ones(len(rows), bool)
     for name in ("start_s", "content_box"):
         if name in scores.known:
