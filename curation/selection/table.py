@@ -92,7 +92,8 @@ class Scores:
         except pa.ArrowException as error:
             raise CurationError(f"the files of {self.store.root}/scores do not fit together: {error}") from error
         del parts
-        pa.default_memory_pool().release_unused()  # what was read for the hashes alone
+        table = table.unify_dictionaries().combine_chunks()  # out of the gaps between what was read for hashes alone
+        pa.default_memory_pool().release_unused()
         return table
 
     def _group(self, files: Sequence[Entry], columns: list[str]) -> pa.Table:

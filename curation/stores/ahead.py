@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from curation.stores.storage import Entry
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 READERS = 4
 
 
