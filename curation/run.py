@@ -12,6 +12,7 @@ from curation.engine.choice import GIVEN, INLINE, RAY
 from curation.engine.pool import Engine
 from curation.errors import NothingKept, UsageError
 from curation.load import Loaded, load
+from curation.memory import peak_noted
 from curation.plan import Plan, make_plan
 from curation.repair import note_sound, repair
 from curation.reporting.estimate import check_room, count_records, suited
@@ -52,10 +53,12 @@ def run(
         count = count_records(plan, store) if store.local or work.choice is None else None
         check_room(store, plan, count)
         work.choice = work.choice or suited(plan, count)
-        sources_in = work.score()
+        with peak_noted(work.phases, "score"):
+            sources_in = work.score()
         selection = work.select({})
         if plan.loaded.manifest.encode:
-            selection = encode_phase(work, selection)
+            with peak_noted(work.phases, "encode"):
+                selection = encode_phase(work, selection)
         ledger = work.finish(selection, sources_in)
         note_sound(store)
         show_places(work, ledger)

@@ -1,6 +1,5 @@
 """What a run directory holds: the resolved manifest, the decision, and where each is committed."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,16 +69,18 @@ def load_manifest(store: Store, overrides: Sequence[str]) -> Loaded:
 
 def write_selection(store: Store, selection: pa.Table) -> None:
     """Commit selection.parquet; the same decision gives the same bytes."""
-    buffer = io.BytesIO()
-    pq.write_table(selection, buffer, compression="zstd", row_group_size=100_000)
-    store.write(SELECTION, buffer.getvalue())
+    with store.workspace() as folder:
+        local = folder / SELECTION
+        pq.write_table(selection, local, compression="zstd", row_group_size=100_000)
+        store.put(SELECTION, local)
 
 
 def read_selection(store: Store) -> pa.Table:
     """The decision. Raises UsageError where none was made."""
     if not store.exists(SELECTION):
         raise UsageError(f"{store.root} holds no {SELECTION} yet: `curate run` makes it")
-    return pq.read_table(pa.BufferReader(store.read(SELECTION)))
+    with store.open(SELECTION) as stream:
+        return pq.ParquetFile(stream).read()
 
 
 def score_files(store: Store) -> list[str]:

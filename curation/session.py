@@ -13,6 +13,7 @@ from curation.engine.choice import RAY, Choice, cores
 from curation.engine.layout import workers_per_core
 from curation.engine.pool import Engine, Pool
 from curation.errors import CurationError, UsageError
+from curation.memory import peak_noted
 from curation.plan import Plan, digest
 from curation.progress import PhaseProgress, console
 from curation.reporting.ledger import Ledger, caption_lines, funnel, stage_costs
@@ -24,6 +25,7 @@ from curation.selection.select import Gate, decide
 from curation.selection.table import Damaged
 from curation.sources import open_source
 from curation.sources.base import total_of
+from curation.stores.ahead import read_ahead
 from curation.stores.lock import RunLock
 from curation.stores.storage import Store
 from curation.work import score_pool, task_item
@@ -145,6 +147,10 @@ class Run:
 
     def select(self, failed: Mapping[str, str]) -> pa.Table:
         """Decide from scores/ and commit selection.parquet."""
+        with peak_noted(self.phases, "select"):
+            return self._selected(failed)
+
+    def _selected(self, failed: Mapping[str, str]) -> pa.Table:
         started = time.monotonic()
         try:
             selection = decide_run(self.store, self.plan, failed, self.console.print)
@@ -210,8 +216,7 @@ def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callabl
 def scored_rows(store: Store) -> tuple[int, int]:
     """Rows in scores/ and of the source (a video's clips are one of its rows), from the files' footers."""
     rows = sources = 0
-    for file in rundir.score_files(store):
-        count, known = chunkfile.footer(store, file)
+    for count, known in read_ahead(lambda file: chunkfile.footer(store, file), rundir.score_files(store)):
         rows += count
         sources += known.get("sources", count)
     return rows, sources

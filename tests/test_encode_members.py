@@ -2,8 +2,10 @@
 
 import json
 
+import pyarrow as pa
+
 from curation.encoding.captions import Choice, captions_of, own_captions
-from curation.encoding.jobs import member
+from curation.encoding.members import _Columns
 
 
 def test_captions_keep_their_order_and_say_where_they_are_from() -> None:
@@ -23,5 +25,17 @@ def test_captions_keep_their_order_and_say_where_they_are_from() -> None:
 
 
 def test_scores_in_a_shard_are_numbers_that_json_knows() -> None:
-    row = {"media": "image", "aesthetic": 0.5, "sharpness": float("nan"), "tags": None}
-    assert json.loads(member(row, ["sharpness", "aesthetic", "tags"])["scores"]) == {"aesthetic": 0.5}
+    columns = _Columns((), ("aesthetic", "hash", "nothing", "sharpness", "tags"), frozenset({"hash"}), {})
+    table = pa.table(
+        {
+            "aesthetic": pa.array([0.5, 1.5], pa.float32()),
+            "hash": pa.array([2**63 + 1, None], pa.uint64()),
+            "nothing": pa.nulls(2, pa.float64()),
+            "sharpness": [float("nan"), float("inf")],
+            "tags": [None, "a"],
+        }
+    )
+    assert [json.loads(text) for text in columns._scores(table)] == [
+        {"aesthetic": 0.5, "hash": "8000000000000001"},
+        {"aesthetic": 1.5, "tags": "a"},
+    ]

@@ -7,9 +7,15 @@ from functools import lru_cache
 from math import log
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from curation.manifest import EncodeSection
 from curation.media.standardize import Recipe
 
+Ints = NDArray[np.int64]
+_SURE = 1e-6
+"""Logarithms of ratios that differ by more are told apart by any arithmetic."""
 ASPECTS = (1 / 2, 9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9, 2.0)
 """Width / height of the buckets of `buckets: aspect`."""
 
@@ -103,6 +109,19 @@ def choose(width: int, height: int, box: list[int] | None, encode: EncodeSection
     aspect = (right - left) / (bottom - top)
     shape = min(table(encode), key=lambda b: (abs(_log_ratio(b.width / b.height, aspect)), -b.width * b.height))
     return Bucket(length(clip, encode), shape.height, shape.width)
+
+
+def nearest_shapes(width: Ints, height: Ints, encode: EncodeSection) -> Ints:
+    """For many pictures without a border at once: the place of `choose`'s bucket in `table`, -1 where two are so nearly
+    alike that `choose` has to say which."""
+    ratios = np.log([shape.width / shape.height for shape in table(encode)])
+    places = np.zeros(len(width), np.int64)
+    for start in range(0, len(width) if len(ratios) > 1 else 0, 1 << 16):
+        some = slice(start, start + (1 << 16))
+        off = np.abs(np.log(width[some] / height[some])[:, None] - ratios)
+        nearest = np.partition(off, 1, axis=1)
+        places[some] = np.where(nearest[:, 1] - nearest[:, 0] > _SURE, off.argmin(1), -1)
+    return places
 
 
 def _log_ratio(a: float, b: float) -> float:

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from curation.captions.stage import GENERATED, GENERATED_SOURCE, texts_of
 
+_JSON = json.JSONEncoder(sort_keys=True)
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -52,6 +54,8 @@ def own_captions(row: Mapping[str, Any], lists: Mapping[str, str]) -> list[Capti
 
     lists  a score's name -> the column with its value for each caption
     """
+    if not lists and not row.get(GENERATED):
+        return [Caption(text, "source", {}) for text in row["captions"] or ()]
     texts = texts_of(row["captions"], row.get(GENERATED))
     own = len(row["captions"] or ())
     return [
@@ -71,7 +75,7 @@ def captions_of(own: list[Caption], choice: Choice | None, donors: Mapping[str, 
     return {
         "captions": [caption.text for caption in chosen],
         "caption_sources": [caption.source for caption in chosen],
-        "caption_scores": json.dumps([caption.scores for caption in chosen], sort_keys=True),
+        "caption_scores": _JSON.encode([caption.scores for caption in chosen]),
     }
 
 

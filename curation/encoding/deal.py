@@ -1,35 +1,46 @@
-"""Deals kept records into shards: dense numbers, exact sizes, the same for every order and interruption."""
+"""Deals kept records into shards: dense numbers, exact sizes, the same for every order and interruption.
 
-from collections.abc import Iterable, Mapping, Sequence
+A record is known by its row in the decision, which lists all ids in their order: rows in order are ids in order.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+NOBODY: Ints = np.empty(0, np.int64)
 
 
-def mend(base: Iterable[str], final: Iterable[str]) -> list[str]:
+def mend(base: Ints, final: Ints) -> Ints:
     """The order in which `final` is dealt when some of `base` could not be encoded.
 
     The holes are filled first by records that came in their place (the next best of a duplicate group), then
     from the end, so that only the touched shards and the last change. A function of the two sets alone: how
     often the run was interrupted, and in which order failures were found, cannot show.
     """
-    wanted = set(final)
-    slots: list[str | None] = [identity if identity in wanted else None for identity in sorted(base)]
-    newcomers = sorted(wanted - set(base), reverse=True)
-    for i in range(len(slots)):
-        while slots and slots[-1] is None and not newcomers:
-            slots.pop()
-        if i >= len(slots):
-            break
-        if slots[i] is None:
-            slots[i] = newcomers.pop() if newcomers else slots.pop()
-    return [identity for identity in slots if identity is not None] + newcomers[::-1]
+    slots, final = np.sort(base), np.sort(final)
+    is_hole = ~np.isin(slots, final, assume_unique=True)
+    newcomers = final[~np.isin(final, slots, assume_unique=True)]
+    holes = np.flatnonzero(is_hole)
+    filled = min(len(holes), len(newcomers))
+    slots[holes[:filled]] = newcomers[:filled]
+    holes = holes[filled:]
+    length = len(slots) - len(holes)
+    behind = np.setdiff1d(np.arange(length, len(slots)), holes, assume_unique=True)
+    slots[holes[holes < length]] = slots[behind[::-1]]
+    return np.concatenate([slots[:length], newcomers[filled:]])
 
 
-def shards_of(order: Sequence[str], samples: int) -> list[list[str]]:
+def shards_of(order: Ints, samples: int) -> list[Ints]:
     """Cut an order into shards."""
-    return [list(order[i : i + samples]) for i in range(0, len(order), samples)]
+    return [order[i : i + samples] for i in range(0, len(order), samples)]
 
 
-def deal_all(
-    base: Mapping[str, Iterable[str]], final: Mapping[str, Iterable[str]], samples: int
-) -> dict[str, list[list[str]]]:
-    """Every bucket's shards; `base` and `final` hold the ids by bucket name."""
-    return {name: shards_of(mend(base.get(name, ()), final[name]), samples) for name in sorted(final) if final[name]}
+def deal_all(base: Mapping[str, Ints], final: Mapping[str, Ints], samples: int) -> dict[str, list[Ints]]:
+    """Every bucket's shards; `base` and `final` hold the rows by bucket name."""
+    return {
+        name: shards_of(mend(base.get(name, NOBODY), final[name]), samples)
+        for name in sorted(final)
+        if len(final[name])
+    }

@@ -1,16 +1,20 @@
 """The encode phase of a run: deal, encode what is not done, decide again where a record failed, publish."""
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from curation.encoding.deal import Ints
 from curation.encoding.encode import EncodeSettings
-from curation.encoding.jobs import WORK, Contents, ShardJob, buckets_of, deal_jobs, write_members
+from curation.encoding.jobs import WORK, Contents, ShardJob, buckets_of, deal_jobs
 from curation.encoding.latent_facts import warnings
+from curation.encoding.members import write_members
 from curation.encoding.publish import publish
 from curation.encoding.reconstruct import reconstruct
+from curation.encoding.scored import ScoredRows
 from curation.media.sandbox import Limits
 from curation.plan import Plan
 from curation.progress import PhaseProgress
@@ -32,20 +36,17 @@ def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
     encode = run.plan.loaded.manifest.encode
     assert encode
     started = time.monotonic()
-    base = final = buckets_of(run.store, selection, encode)
+    scored = ScoredRows(run.store, selection["id"])
+    deal = first = Deal.of(scored, run.plan, selection)
     failed: dict[str, str] = {}
     rounds: list[ShardJob] = []
-    while True:
-        contents = Contents.of(run.store, run.plan, selection, final)
-        members = deal_jobs(run.plan, base, final, contents)
-        jobs = list(members)
-        found = _round(run, members, contents)
-        if not found:
-            break
-        rounds += jobs
+    while found := _round(run, deal):
+        rounds += deal.members
         failed |= found
         selection = run.select(failed)
-        final = buckets_of(run.store, selection, encode)
+        deal = Deal.of(scored, run.plan, selection, first.buckets)
+    jobs = list(deal.members)
+    rounds += jobs
     index = publish(run.store, run.plan, jobs, rounds)
     reconstruct(run.store, replace(settings_of(run.plan, run.store), vae_device="cpu"), jobs)
     samples = sum(job.samples for job in jobs)
@@ -56,30 +57,57 @@ def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
     return selection
 
 
-def _round(run: Run, members: dict[ShardJob, list[str]], contents: Contents) -> dict[str, str]:
+@dataclass(frozen=True)
+class Deal:
+    """Who goes into which shard.
+
+    buckets  rows of kept records by bucket name
+    members  rows of each shard's records, in order
+    """
+
+    scored: ScoredRows
+    buckets: Mapping[str, Ints]
+    members: Mapping[ShardJob, Ints]
+    contents: Contents
+
+    @classmethod
+    def of(cls, scored: ScoredRows, plan: Plan, selection: pa.Table, base: Mapping[str, Ints] | None = None) -> "Deal":
+        """`base`: the buckets of the decision without failures, None where this is the one."""
+        encode = plan.loaded.manifest.encode
+        assert encode
+        final = buckets_of(scored, selection, encode)
+        contents = Contents.of(scored, plan, selection, final)
+        members = deal_jobs(plan, final if base is None else base, final, contents, scored.ids)
+        return cls(scored, final, members, contents)
+
+    def write_members(self, jobs: Sequence[ShardJob]) -> Generator[ShardJob, None, None]:
+        return write_members(self.scored, jobs, self.members, self.contents)
+
+
+def _round(run: Run, deal: Deal) -> dict[str, str]:
     """Make every shard that is not made yet; returns ids -> why they cannot be encoded.
 
     First those whose outcome is not known at all: when one of them fails, bytes of the others are not needed.
     """
     for made in (False, True):
-        if todo := _unknown(run, members, made):
-            _encode(run, members, todo, contents)
-        _try_again(run, members, contents)
-        if found := failures(run.store, members):
+        if todo := _unknown(run, deal.members, made):
+            _encode(run, deal, todo)
+        _try_again(run, deal)
+        if found := failures(run.store, deal.members):
             return found
     return {}
 
 
-def _try_again(run: Run, members: dict[ShardJob, list[str]], contents: Contents) -> None:
+def _try_again(run: Run, deal: Deal) -> None:
     """Make once more, one after another, the shards with records that a limit of wall-clock time ended."""
     there = {entry.name for entry in run.store.list(WORK)}
-    for job in [job for job in members if job.failed in there]:
+    for job in [job for job in deal.members if job.failed in there]:
         report = jsontext.read_object(run.store, job.failed)
         if report.get("timed_out") and not report.get("again"):
             records = len(report["timed_out"])
             run.console.print(f"trying again: {records:,} records of {job.name} that a time limit ended")
             run.store.delete(job.failed)
-            _encode(run, members, [job], contents, again=True)
+            _encode(run, deal, [job], again=True)
 
 
 def settings_of(plan: Plan, store: Store) -> EncodeSettings:
@@ -98,17 +126,15 @@ def settings_of(plan: Plan, store: Store) -> EncodeSettings:
     )
 
 
-def _encode(
-    run: Run, members: dict[ShardJob, list[str]], todo: Sequence[ShardJob], contents: Contents, again: bool = False
-) -> None:
+def _encode(run: Run, deal: Deal, todo: Sequence[ShardJob], again: bool = False) -> None:
     """Make the shards of `todo`; afterwards each has its report. `again`: those of failures say that they stay."""
-    write_members(run.store, todo, members, contents)
     with PhaseProgress("encode", sum(job.samples for job in todo), run.console) as progress:
         pool = encode_pool(settings_of(run.plan, run.store))
         progress.note(busy(run.servers) if pool.on_gpu else None)
-        for report in run.reports(pool, (job.as_item() | {"again": again} for job in todo)):
-            run.note_waiting(report)
-            progress.advance(report["samples"])
+        with closing(deal.write_members(todo)) as written:
+            for report in run.reports(pool, (job.as_item() | {"again": again} for job in written)):
+                run.note_waiting(report)
+                progress.advance(report["samples"])
 
 
 def _unknown(run: Run, jobs: Iterable[ShardJob], made: bool) -> list[ShardJob]:

@@ -9,16 +9,19 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
-import pyarrow.dataset as ds
+import numpy as np
+from numpy.typing import NDArray
 
 from curation.errors import CurationError, UsageError
 from curation.load import Loaded, suggest
 from curation.sources.files import expand
 from curation.sources.table import known_columns
 from curation.stores.location import resolve
+
+if TYPE_CHECKING:  # the plan checks names here, and what reads scores/ knows the plan
+    from curation.encoding.scored import ScoredRows
 
 Names = tuple[str, ...] | Literal[True]
 LARGEST = 2**63
@@ -45,12 +48,11 @@ class Extras:
         return {name: as_kind(value, self.kinds[name]) for name, value in found.items()}
 
 
-def extras_of(scores: ds.Dataset, ids: Iterable[str], names: Names) -> Extras:
-    """One pass over scores/: types and hashes of the kept records' columns."""
+def extras_of(scored: "ScoredRows", wanted: NDArray[np.bool_], names: Names) -> Extras:
+    """One pass over scores/: types and hashes of the `wanted` records' columns."""
     extras, kinds = Extras(), dict[str, set[str]]()
-    wanted = ds.field("id").isin(pa.array(list(ids), pa.string()))
-    for batch in scores.to_batches(columns=["id", "extra"], filter=wanted, batch_size=8192):
-        for row in batch.to_pylist():
+    for _, table in scored.scan(["extra"], wanted):
+        for row in table.to_pylist():
             found = chosen(row["extra"], names)
             text = json.dumps(found, sort_keys=True)
             extras.digests[row["id"]] = hashlib.sha256(text.encode()).hexdigest()[:16]

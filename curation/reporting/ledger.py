@@ -42,10 +42,12 @@ class Ledger:
         most_captions  how many of a record's captions a shard takes
         """
         counts: dict[str, Counter[str]] = {"dropped": Counter(), "quarantined": Counter()}
-        columns = [selection[name].to_pylist() for name in ("decision", "stage", "reason")]
-        for decision, stage, reason in zip(*columns, strict=True):
+        names = ["decision", "stage", "reason"]
+        grouped = selection.select(names).group_by(names, use_threads=False).aggregate([([], "count_all")])
+        for row in grouped.to_pylist():  # in the order in which they first stand there
+            decision, stage, reason = (row[name] for name in names)
             if decision != "kept":
-                counts[decision][f"{stage}: {reason}" if stage else str(reason)] += 1
+                counts[decision][f"{stage}: {reason}" if stage else str(reason)] += row["count_all"]
         kept = pc.sum(pc.equal(selection["decision"], "kept")).as_py() or 0
         ledger = cls(sources_in, selection.num_rows, kept, dict(counts["dropped"]), dict(counts["quarantined"]))
         ledger.captions = count_captions(selection, most_captions)

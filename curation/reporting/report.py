@@ -102,7 +102,7 @@ class Decided:
         self.selection = selection
         self.scores = Scores(store, (), optional=[cut.column for cut in cuts])
         self.ids: pa.Array = self.scores.ids
-        if not self.ids.equals(selection["id"].combine_chunks()):
+        if not selection["id"].cast(self.ids.type).equals(pa.chunked_array([self.ids])):
             raise CurationError(
                 f"{store.root}/selection.parquet is no decision over these scores: run `curate run` again"
             )

@@ -69,14 +69,18 @@ def write(store: Store, file: str, table: pa.Table) -> None:
 
 
 def read(store: Store, file: str, columns: list[str] | None = None) -> pa.Table:
-    """A chunk's table with its schema metadata."""
-    return pq.read_table(pa.BufferReader(store.read(f"{SCORES}/{file}")), columns=columns)
+    """A chunk's table with its schema metadata; of some columns no more of the file is read than they need."""
+    if columns is None:
+        return pq.read_table(pa.BufferReader(store.read(f"{SCORES}/{file}")))
+    with store.open(f"{SCORES}/{file}") as stream:
+        return pq.ParquetFile(stream, pre_buffer=not store.local).read(columns, use_threads=False)
 
 
 def footer(store: Store, file: str) -> tuple[int, dict[str, Any]]:
     """The rows of a chunk's file, and what its metadata says, without reading the rows. Raises CurationError."""
     try:
-        found = pq.read_metadata(store.open(f"{SCORES}/{file}"))
+        with store.open(f"{SCORES}/{file}") as stream:
+            found = pq.read_metadata(stream)
         known = jsontext.parse_object((found.metadata or {}).get(b"curation", b"{}"))
         for name, kind in NOTED.items():
             if not isinstance(known.get(name, kind()), kind):

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from curation.identities import first_halves
 from curation.record import record_id
 from curation.scoring import chunkfile
+from curation.stores.ahead import read_ahead
 from curation.stores.storage import Store
 
 PARTS = ["source_key", "content_sha256", "captions", "start_frame", "end_frame"]
@@ -19,7 +21,7 @@ def make_unique(store: Store, files: list[str]) -> int:
     The first row with an id keeps it; another gets the smallest free number, so that k equal rows always end with
     the same k ids. Memory: 8 bytes a record (the first half of each id) on the caller.
     """
-    halves = [_halves(store, file) for file in files]
+    halves = list(read_ahead(lambda file: _halves(store, file), files))
     every = np.sort(np.concatenate(halves)) if halves else np.empty(0, np.uint64)
     repeated = np.unique(every[1:][every[1:] == every[:-1]])
     if not len(repeated):
@@ -27,7 +29,7 @@ def make_unique(store: Store, files: list[str]) -> int:
     taken = _Taken(every)
     seen: set[str] = set()
     wanted = {int(half) for half in repeated}
-    concerned = [file for file, own in zip(files, halves, strict=True) if np.isin(own, repeated).any()]
+    concerned = [file for file, own in zip(files, halves, strict=True) if _among(own, repeated)]
     return sum(_renumber(store, file, wanted, seen, taken) for file in concerned)
 
 
@@ -47,8 +49,16 @@ class _Taken:
 
 
 def _halves(store: Store, file: str) -> NDArray[np.uint64]:
-    ids = chunkfile.read(store, file, ["id"])["id"].to_pylist()
-    return np.array([int(i[:16], 16) for i in ids], dtype=np.uint64)
+    ids = chunkfile.read(store, file, ["id"])["id"].combine_chunks()
+    halves = first_halves(ids)
+    assert halves is not None
+    return halves
+
+
+def _among(own: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> bool:
+    """Whether any of `own` is among the others: by binary search, since there are as many calls as files."""
+    at = np.minimum(np.searchsorted(ascending, own), len(ascending) - 1)
+    return bool((ascending[at] == own).any())
 
 
 def _renumber(store: Store, file: str, wanted: set[int], seen: set[str], taken: _Taken) -> int:

@@ -18,7 +18,7 @@ from curation.selection.alignment import same
 from curation.selection.duplicates import Confirm, fallen_to
 from curation.selection.hashed import Fallen
 from curation.selection.neighbours import CosineNeighbours
-from curation.selection.table import Packed, Scores, room
+from curation.selection.table import IDENTITIES, Packed, Scores, room
 from curation.stores.storage import Store
 
 Ints = NDArray[np.int64]
@@ -43,7 +43,8 @@ def already_there(
         met, distance = _vectors(mine, rows, theirs, kept, section, threshold, seed)
         yield Fallen.elsewhere(section.on, met, np.round(1 - distance, 6), threshold)
     else:
-        own, known = mine[columns[0]].take(pa.array(rows)), theirs[columns[0]].take(pa.array(kept)).drop_null()
+        name = IDENTITIES[columns[0]]
+        own, known = mine[name].take(pa.array(rows)), theirs[name].take(pa.array(kept)).drop_null()
         is_there = pc.index_in(own, value_set=known, skip_nulls=True).is_valid().to_numpy(zero_copy_only=False)
         yield Fallen.elsewhere(section.on, rows[is_there], np.zeros(int(is_there.sum())), threshold)
 
@@ -80,10 +81,10 @@ def embedding_models(store: Store) -> set[str]:
 def kept_rows(other: Store, columns: Sequence[str]) -> tuple[Scores, Ints]:
     """Another run's scores, and the rows that it kept. Raises UsageError where it was made without the columns."""
     selection = rundir.read_selection(other)
-    kept = selection.filter(pc.equal(selection["decision"], "kept"))["id"].combine_chunks()
+    kept = selection.filter(pc.equal(selection["decision"], "kept"))["id"].cast(pa.large_string())
     optional = ("phash_frames", "phash_frames_mirrored") if "phash" in columns else ()
     try:
-        theirs = Scores(other, columns, optional=optional)
+        theirs = Scores(other, [IDENTITIES.get(name, name) for name in columns], optional=optional)
     except UsageError as error:
         raise UsageError(
             f"records cannot be compared with those of {other.root}, which lacks what this version compares: {error}. "

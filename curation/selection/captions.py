@@ -138,7 +138,7 @@ class CaptionFates:
         lists = [self._lists(self.owner[kept], pa.array(places[kept], pa.int32()))]
         taken = np.flatnonzero(self.is_in & ~own & (heir[self.owner] >= 0))
         taken = taken[np.argsort(heir[self.owner[taken]], kind="stable")]  # of each heir by the ids, then by place
-        donors = self.scores.ids.take(pa.array(self.owner[taken]))
+        donors = self.scores.ids.take(pa.array(self.owner[taken])).cast(pa.string())
         merged = pa.StructArray.from_arrays([donors, pa.array(places[taken], pa.int32())], fields=list(MERGED))
         lists.append(self._lists(heir[self.owner[taken]], merged))
         words = [pa.array([key[i] for key in self._reasons], pa.string()) for i in (0, 1)]

@@ -1,6 +1,7 @@
 """What becomes of each record, and the rows of selection.parquet that say so."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,9 @@ SCHEMA = pa.schema(
         *FIELDS,
     ]
 )
+BLOCK = 1_000_000
+"""Rows of a column in one piece: the text of more than 2 GiB fits no `string`. A multiple of the rows of a row group,
+so that the pieces do not show in the file."""
 _KEPT = ("kept", None, None)
 
 
@@ -81,14 +85,32 @@ class Fates:
 
     def table(self, ids: pa.Array, captions: Sequence[pa.Array]) -> pa.Table:
         """The rows of selection.parquet, in the order of the ids; `captions` are the columns about captions."""
-        codes = pa.array(self._fate)
-        words = [pa.array(column, pa.string()).take(codes) for column in zip(*self._fates, strict=True)]
+        words = [pa.array(column, pa.string()) for column in zip(*self._fates, strict=True)]
         instead = _last(self._kept_instead)
-        twins = ids.take(pa.array(instead, mask=instead < 0))
-        numbers = [pa.array(column, from_pandas=True) for column in (self._value, self._threshold)]
-        errors = np.full(len(ids), None, object)
-        errors[list(self._errors)] = list(self._errors.values())
-        return pa.table([ids, *words, *numbers, twins, pa.array(errors, pa.string()), *captions], schema=SCHEMA)
+        errors = sorted(self._errors)
+        blocks = []
+        for start in range(0, max(1, len(ids)), BLOCK):
+            some = slice(start, min(start + BLOCK, len(ids)))
+            codes, twins = pa.array(self._fate[some]), instead[some]
+            failed = errors[bisect_left(errors, some.start) : bisect_left(errors, some.stop)]
+            sentences = np.full(some.stop - some.start, None, object)
+            sentences[[row - some.start for row in failed]] = [self._errors[row] for row in failed]
+            columns = [
+                ids.take(pa.array(np.arange(some.start, some.stop))),
+                *(word.take(codes) for word in words),
+                *(pa.array(column[some], from_pandas=True) for column in (self._value, self._threshold)),
+                ids.take(pa.array(twins, mask=twins < 0)),
+                pa.array(sentences, pa.string()),
+                *(column.slice(some.start, some.stop - some.start) for column in captions),
+            ]
+            blocks.append(
+                pa.table([_typed(column, each.type) for column, each in zip(columns, SCHEMA, strict=True)], SCHEMA)
+            )
+        return pa.concat_tables(blocks)
+
+
+def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    return column.cast(kind) if pa.types.is_large_string(column.type) else column
 
 
 def _last(links: Ints) -> Ints:

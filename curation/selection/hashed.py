@@ -12,7 +12,7 @@ from curation.selection.duplicates import equal_first, fallen_to
 from curation.selection.looks import LookNeighbours, Looks
 from curation.selection.neighbours import nearest_of
 from curation.selection.sequences import Sequences
-from curation.selection.table import Scores
+from curation.selection.table import LOOK, Scores
 
 Ints = NDArray[np.int64]
 CLIPS, STILLS, PICTURES = "phash of frames", "phash of a frame", "phash"
@@ -92,7 +92,11 @@ def already_there(
 ) -> Iterator[Fallen]:
     """Which `rows` another run shows in what it `kept`."""
     parts = [(_columns(theirs), pa.array(kept)), (_columns(scores), pa.array(rows))]
-    columns = {name: pa.concat_arrays([part[name].take(taken) for part, taken in parts]) for name in parts[0][0]}
+    columns = {}
+    for name in parts[0][0]:
+        taken = [part[name].take(rows) for part, rows in parts]
+        kind = taken[0].type if taken[0].type == taken[1].type else pa.binary()
+        columns[name] = pa.concat_arrays([column.cast(kind) for column in taken])
     both = _Hashed.of(columns, np.arange(len(kept) + len(rows)))
     known_clips, clips = (both.clips[where] for where in (both.clips < len(kept), both.clips >= len(kept)))
     known, pictures = (both.pictures[where] for where in (both.pictures < len(kept), both.pictures >= len(kept)))
@@ -107,7 +111,7 @@ def already_there(
 
 def _columns(scores: Scores) -> dict[str, pa.Array]:
     """What is compared, each column in one type; a run without clips has no hashes over time."""
-    kinds = {"phash": pa.uint64(), "phash_look": pa.binary()}
+    kinds = {"phash": pa.uint64(), "phash_look": LOOK if scores["phash_look"].type == LOOK else pa.binary()}
     kinds |= dict.fromkeys(("phash_frames", "phash_frames_mirrored"), pa.list_(pa.uint64()))
     return {
         name: scores[name].cast(kind) if name in scores.known else pa.nulls(scores.rows, kind)

@@ -38,11 +38,8 @@ class Looks:
         """From the columns `phash` (integers) and `phash_look` (binary)."""
         known = hashes.is_valid().to_numpy(zero_copy_only=False) & looks.is_valid().to_numpy(zero_copy_only=False)
         values = hashes.cast(pa.uint64()).fill_null(0).to_numpy(zero_copy_only=False)
-        size = 8 + 3 * GRID * GRID
-        packed = np.zeros((len(hashes), size), np.uint8)
-        there = np.flatnonzero(looks.is_valid().to_numpy(zero_copy_only=False))
-        packed[there] = np.frombuffer(b"".join(looks.drop_null().to_pylist()), np.uint8).reshape(len(there), size)
-        mirrored = np.ascontiguousarray(packed[:, :8]).view("<u8")[:, 0].astype(np.uint64)
+        packed = _bytes_of(looks)
+        mirrored = np.ascontiguousarray(packed[:, :8]).view("<u8")[:, 0].astype(np.uint64, copy=False)
         return cls(values, mirrored, packed[:, 8:].reshape(-1, GRID, GRID, 3), known)
 
     def codes(self, rows: Ints) -> Ints:
@@ -62,6 +59,17 @@ class Looks:
 
     def neighbours(self, threshold: int) -> "LookNeighbours":
         return LookNeighbours(self, threshold)
+
+
+def _bytes_of(looks: pa.Array) -> NDArray[np.uint8]:
+    """uint8 [N, 56], the same memory where the type says that all are as long; anything where it is null."""
+    size = 8 + 3 * GRID * GRID
+    if looks.type == pa.binary(size):
+        return np.frombuffer(looks.buffers()[1], np.uint8, size * len(looks), size * looks.offset).reshape(-1, size)
+    packed = np.zeros((len(looks), size), np.uint8)
+    there = np.flatnonzero(looks.is_valid().to_numpy(zero_copy_only=False))
+    packed[there] = np.frombuffer(b"".join(looks.drop_null().to_pylist()), np.uint8).reshape(len(there), size)
+    return packed
 
 
 @dataclass(frozen=True)

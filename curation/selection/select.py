@@ -22,10 +22,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from curation.captions.stage import GENERATED
-from curation.encoding.buckets import Clip, unencodable
+from curation.encoding.buckets import Clip, nearest_shapes, table, unencodable
 from curation.errors import CurationError, UsageError
 from curation.expression import Expression, parse
-from curation.manifest import COMPARED, CapSection, DuplicatesSection, Manifest
+from curation.manifest import COMPARED, CapSection, DuplicatesSection, EncodeSection, Manifest
 from curation.selection import hashed
 from curation.selection.against import already_there, copies
 from curation.selection.alignment import MAY_BE
@@ -35,7 +35,7 @@ from curation.selection.duplicates import Dropped, best_first, equal
 from curation.selection.fates import Fates
 from curation.selection.hashed import Fallen
 from curation.selection.neighbours import CosineNeighbours
-from curation.selection.table import Scores, codes_of
+from curation.selection.table import IDENTITIES, Scores, codes_of
 from curation.stores.storage import Store
 
 
@@ -96,7 +96,8 @@ def _columns(manifest: Manifest, gates: Sequence[Gate], each: Mapping[str, str])
     texts = [text for gate in gates for text in (gate.keep, gate.when) if text] + list(manifest.select.keep)
     names = {name for text in texts for name in names_read(parse(text), each)} | {"error", "error_stage", "scored"}
     for section in manifest.select.duplicates:
-        names |= {*COMPARED[section.on], *(key.removeprefix("-") for key in section.prefer)}
+        names |= {*(IDENTITIES.get(name, name) for name in COMPARED[section.on])}
+        names |= {*(key.removeprefix("-") for key in section.prefer)}
     for cap in manifest.select.caps:
         names |= {cap.by, *(key.removeprefix("-") for key in cap.prefer)}
     return names
@@ -155,7 +156,7 @@ def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
     encode = manifest.encode
     if encode is None or not {"width", "height"} <= scores.known:
         return
-    rows = fates.alive()
+    rows = _not_surely_large(scores, fates.alive(), encode)
     columns = {name: scores[name].take(pa.array(rows)).to_pylist() for name in _SIZE if name in scores.known}
     small: dict[str, list[int]] = {}
     for row, *values in zip(rows.tolist(), *columns.values(), strict=True):
@@ -167,11 +168,29 @@ def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
         fates.drop(np.array(at), "encode", reason)
 
 
+def _not_surely_large(scores: Scores, rows: Ints, encode: EncodeSection) -> Ints:
+    """Those of `rows` that have to be looked at one by one: not the many pictures without a border that fill their
+    bucket, or that may be enlarged."""
+    plain = np.ones(len(rows), bool)
+    for name in ("start_s", "content_box"):
+        if name in scores.known:
+            plain &= scores[name].take(pa.array(rows)).is_null().to_numpy(zero_copy_only=False)
+    sides = [scores[name].take(pa.array(rows)).fill_null(0).to_numpy().astype(np.int64) for name in ("width", "height")]
+    plain &= (sides[0] > 0) & (sides[1] > 0)
+    if not encode.upscale:
+        at = np.flatnonzero(plain)
+        width, height = (side[at] for side in sides)
+        places = nearest_shapes(width, height, encode)
+        wide, high = (np.array([getattr(shape, name) for shape in table(encode)]) for name in ("width", "height"))
+        plain[at] = (places >= 0) & (np.maximum(wide[places] / width, high[places] / height) <= 1)
+    return rows[~plain]
+
+
 def _quarantine_failed(scores: Scores, fates: Fates, failed: Mapping[str, str]) -> None:
     """Before duplicates, so that the next best stays; after the percentiles, which they must not move."""
     if not failed:
         return
-    places = pc.index_in(pa.array(sorted(failed), pa.string()), value_set=scores.ids).drop_null().to_numpy()
+    places = pc.index_in(pa.array(sorted(failed), pa.large_string()), value_set=scores.ids).drop_null().to_numpy()
     rows = places[fates.is_alive[places]].astype(np.int64)
     fates.quarantine(rows, "encode", [failed[identity] for identity in scores.ids.take(pa.array(rows)).to_pylist()])
 
@@ -204,7 +223,7 @@ class _Duplicates:
         elif self.section.on == "phash":
             yield from hashed.duplicates(self.scores, order, int(self.threshold), self.section.share)
         else:
-            fell = equal(codes_of(self.scores[COMPARED[self.section.on][0]]), order)
+            fell = equal(codes_of(self.scores[IDENTITIES[COMPARED[self.section.on][0]]]), order)
             yield Fallen(self.section.on, fell.rows, fell.kept, fell.distance, self.threshold)
 
     def _near_vectors(self, order: Ints) -> Dropped:

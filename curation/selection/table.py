@@ -5,7 +5,6 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import IO, Any
 
@@ -19,11 +18,13 @@ from numpy.typing import NDArray
 from curation import extra
 from curation.captions.stage import GENERATED
 from curation.errors import CurationError, UsageError
+from curation.identities import IDENTITY, identities
 from curation.load import suggest
 from curation.manifest import LARGE
 from curation.predicates import as_array, as_kind, kind_of
 from curation.scoring import chunkfile
-from curation.stores.storage import Store
+from curation.stores.ahead import grouped, read_ahead
+from curation.stores.storage import Entry, Store
 
 REPEATS = "caption_repeats"
 """Derived here: how many records of the corpus share the main caption, case and blanks aside."""
@@ -32,9 +33,18 @@ HASHES, GENERATED_HASH = "caption_hashes", "generated_caption_hash"
 IN_MEMORY = 1 << 29
 """Embeddings of more bytes than this are laid out in a temporary file."""
 
+IDENTITIES = {name: f"identity of {name}" for name in ("sha256", "pixel_sha256")}
+"""Derived here: 16 bytes that stand for a hash of 64 digits where records are only compared by it."""
+
 _HASHED = {HASHES: ("captions", pa.list_(pa.uint64())), GENERATED_HASH: (GENERATED, pa.uint64())}
+_HASHED |= {name: (source, IDENTITY) for source, name in IDENTITIES.items()}
 _DERIVED_FROM = {REPEATS: "caption", **{name: source for name, (source, _) in _HASHED.items()}}
-_THREADS = 8
+_READ_BYTES = 16_000_000
+"""Of files that one thread reads at once: many small ones, or a single large one."""
+_MARK = "\x1f"
+"""Between the names of stages in `scored`, where a few combinations stand for all records."""
+LOOK = pa.binary(8 + 3 * 4 * 4)
+"""`phash_look`, of which every value is as long."""
 
 
 class Damaged(CurationError):
@@ -54,8 +64,7 @@ class Scores:
     def __init__(self, store: Store, names: Iterable[str], optional: Iterable[str] = ()) -> None:
         """Columns in `optional` may be missing from every file; `known` then lacks them."""
         self.store = store
-        listed = (entry.name for entry in store.list(chunkfile.SCORES))
-        self._files = [name for name in listed if chunkfile.is_scores(name)]
+        self._files = [entry for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
         if not self._files:
             raise UsageError(f"{store.root} holds no scores yet: `curate run` makes them")
         self.known: set[str] = set()
@@ -63,6 +72,7 @@ class Scores:
         asked = names | set(optional)
         self._hashed = sorted(asked & set(_HASHED))
         self._kept_whole = asked | ({"caption"} if REPEATS in asked else set())
+        self._types: dict[str, pa.DataType] = {}
         self._table = self._read(sorted({_stored(name) for name in names | set(optional)} - LARGE))
         self.rows = self._table.num_rows
         self.notes: list[str] = []
@@ -74,18 +84,52 @@ class Scores:
         self._check_ids()
 
     def _read(self, columns: list[str]) -> pa.Table:
-        with ThreadPoolExecutor(_THREADS) as readers:
-            tables = list(readers.map(lambda name: self._file(name, columns), self._files))
         try:
-            return pa.concat_tables(tables, promote_options="permissive")
+            parts = list(read_ahead(lambda group: self._group(group, columns), grouped(self._files, _READ_BYTES)))
+            for part in parts:
+                self._types |= {field.name: field.type for field in part.schema if field.name not in self._types}
+            table = pa.concat_tables([_without_empty(part) for part in parts], promote_options="permissive")
         except pa.ArrowException as error:
             raise CurationError(f"the files of {self.store.root}/scores do not fit together: {error}") from error
+        del parts
+        table = table.unify_dictionaries().combine_chunks()  # out of the gaps between what was read for hashes alone
+        pa.default_memory_pool().release_unused()
+        return table
+
+    def _group(self, files: Sequence[Entry], columns: list[str]) -> pa.Table:
+        """Some files as one table, in few large buffers."""
+        tables = [self._file(entry.name, columns) for entry in files]
+        table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries().combine_chunks()
+        return self._compact(table)
+
+    def _compact(self, table: pa.Table) -> pa.Table:
+        """Columns in the smallest form that says the same: they are held for all records at once."""
+        for source, name in IDENTITIES.items():
+            if name in self._hashed and source in table.column_names:
+                table = table.append_column(name, identities(as_array(table[source])))
+                table = table if source in self._kept_whole else table.drop_columns([source])
+        casts: dict[str, pa.Array] = {}
+        if "scored" in table.column_names:
+            casts["scored"] = pc.binary_join(as_array(table["scored"]), _MARK).dictionary_encode()
+        if "phash_look" in table.column_names:
+            looks = as_array(table["phash_look"])
+            lengths = pc.min_max(pc.binary_length(looks)).as_py()
+            if pa.types.is_binary(looks.type) and set(lengths.values()) <= {LOOK.byte_width, None}:
+                casts["phash_look"] = looks.cast(LOOK)
+        if "id" in table.column_names:
+            casts["id"] = as_array(table["id"]).cast(pa.large_string())
+        for name, column in casts.items():
+            table = table.set_column(table.schema.get_field_index(name), name, column)
+        return table
 
     def _file(self, name: str, columns: list[str]) -> pa.Table:
         with self.store.open(name) as file:
             try:
                 parquet = pq.ParquetFile(
-                    file, read_dictionary=["error_stage", "scored.list.element"], page_checksum_verification=True
+                    file,
+                    read_dictionary=["error_stage"],
+                    page_checksum_verification=True,
+                    pre_buffer=not self.store.local,
                 )
                 there = set(parquet.schema_arrow.names)
                 self.known |= there
@@ -98,7 +142,7 @@ class Scores:
 
     def _with_hashes(self, table: pa.Table) -> pa.Table:
         """Captions as their hashes, file by file: the texts of a large run would fill the memory."""
-        for name in self._hashed:
+        for name in (name for name in self._hashed if name not in IDENTITIES.values()):
             source, kind = _HASHED[name]
             if source in table.column_names:
                 values = table[source].to_pylist()
@@ -108,7 +152,8 @@ class Scores:
 
     def _check(self, names: Iterable[str]) -> None:
         for name in sorted(names):
-            if _stored(name) not in self.known:
+            if (stored := _stored(name)) not in self.known:
+                name = stored if name in _HASHED else name
                 known = sorted(self.known | {REPEATS})
                 raise UsageError(
                     f"the scores have no column '{name}'{suggest(name, known)}; there are: {', '.join(known)}"
@@ -122,9 +167,9 @@ class Scores:
     def __getitem__(self, name: str) -> pa.Array:
         """A column by its name in expressions; `extra.NAME` as `extra.TYPE`."""
         if name not in self._columns:
-            if name in _HASHED and name not in self._table.column_names:
-                return pa.nulls(self.rows, _HASHED[name][1])
-            column = as_array(self._table[name if name in _HASHED else _stored(name)])
+            column = self._read_column(name if name in _HASHED else _stored(name))
+            if column is None:
+                return pa.nulls(self.rows, _HASHED[name][1] if name in _HASHED else self._types[_stored(name)])
             if extra.is_extra(name):
                 objects, path = (json.loads(text) if text else {} for text in column.to_pylist()), extra.path_of(name)
                 column = extra.column(extra.look_up(each, path) for each in objects)
@@ -132,10 +177,23 @@ class Scores:
             self._columns[name] = (caption_repeats(column) if name == REPEATS else column).take(self._order)
         return self._columns[name]
 
+    def _read_column(self, name: str) -> pa.Array | None:
+        """As the files have it, in their order; None where it holds nothing. What others are not derived from is held
+        once, in the order of the ids."""
+        if name not in self._table.column_names:
+            return None
+        column = as_array(self._table[name])
+        if name not in _SHARED:
+            self._table = self._table.drop_columns([name])
+        return column
+
     def _note_missing(self, path: tuple[str, ...], column: pa.Array) -> None:
         """Remember a column of the source that no record has: a name that is misspelt, perhaps."""
         if column.null_count == len(column):
-            keys = {key for text in self._table["extra"].to_pylist() if text for key in json.loads(text)}
+            texts = self._read_column("extra")
+            keys = {
+                key for text in (texts.to_pylist() if texts is not None else ()) if text for key in json.loads(text)
+            }
             near = difflib.get_close_matches(path[0], sorted(keys - {path[0]}), n=1)
             hint = f"; did you mean {extra.name_of((near[0],))}?" if near else ""
             self.notes.append(f"no record has {extra.name_of(path)}{hint}")
@@ -170,18 +228,15 @@ class Scores:
 
     def scored(self) -> dict[str, NDArray[np.bool_]]:
         """stage -> bool [rows], whether the row has its cells."""
-        column = self._table["scored"]
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-        rows = np.repeat(np.arange(self.rows, dtype=np.int32), lengths)
-        place = np.empty(self.rows, np.int32)
-        place[self._order] = np.arange(self.rows, dtype=np.int32)
-        values = pa.chunked_array([chunk.flatten() for chunk in column.chunks]).unify_dictionaries().combine_chunks()
-        encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-        codes = encoded.indices.to_numpy(zero_copy_only=False)
-        out = {}
-        for code, stage in enumerate(encoded.dictionary.to_pylist()):
-            out[stage] = np.zeros(self.rows, bool)
-            out[stage][place[rows[codes == code]]] = True
+        column = self["scored"] if "scored" in self._table.column_names else None
+        out: dict[str, NDArray[np.bool_]] = {}
+        if column is None:
+            return out
+        encoded = column.dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        for code, names in enumerate(encoded.dictionary.to_pylist()):
+            for stage in names.split(_MARK) if names else ():
+                out[stage] = out.get(stage, False) | (codes == code)
         return out
 
     def vectors(self, name: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
@@ -219,8 +274,8 @@ class Scores:
         """A column of the `rows`, file by file: places in `rows`, and the values."""
         places, start = np.full(self.rows, -1, np.int64), 0
         places[self._order[rows]] = np.arange(len(rows))
-        for file in self._files:
-            table = self._file(file, [name, "id"])
+        for entry in self._files:
+            table = self._file(entry.name, [name, "id"])
             here = places[start : start + table.num_rows]
             start += table.num_rows
             if name in table.column_names:
@@ -267,6 +322,15 @@ def _closed_up(vectors: NDArray[np.float16], places: NDArray[np.int64]) -> NDArr
         for low, high in pairwise([*range(0, len(places), 65536), len(places)]):
             vectors[low:high] = vectors[places[low:high]]
     return vectors[: len(places)]
+
+
+_SHARED = frozenset({"extra", "caption"})
+"""Columns of which several others are made."""
+
+
+def _without_empty(table: pa.Table) -> pa.Table:
+    """The columns that hold anything: of pictures, those of clips do not."""
+    return table.select([name for name in table.column_names if table[name].null_count < max(1, table.num_rows)])
 
 
 def _stored(name: str) -> str:
@@ -325,5 +389,18 @@ def codes_of(column: pa.Array) -> NDArray[np.int64]:
         return extra.codes_of(column)
     if pa.types.is_null(column.type):
         return np.full(len(column), -1, np.int64)
+    if column.type == IDENTITY:
+        return _codes_of_identities(column)
     codes = column.dictionary_encode().indices.fill_null(-1)
     return codes.to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _codes_of_identities(column: pa.Array) -> NDArray[np.int64]:
+    """By sorting: a hash table of all of them would take several times their room."""
+    words = np.frombuffer(column.buffers()[1], np.uint64, 2 * len(column), column.offset * 16).reshape(-1, 2)
+    there = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+    order = there[np.lexsort((words[there, 1], words[there, 0]))]
+    changes = (words[order[1:]] != words[order[:-1]]).any(1)
+    codes = np.full(len(column), -1, np.int64)
+    codes[order] = np.cumsum(np.concatenate([[0], changes]))[: len(order)]
+    return codes
