@@ -72,7 +72,9 @@ class RunData:
         self.rows = every
 
     def _score_columns(self) -> list[str]:
-        columns = (item for stage in self.plan.stages for item in stage.writes.items())
+        """Fractions that stages measured; what a file says of itself is no score."""
+        stages = (stage for stage in self.plan.stages if stage.name not in ("probe", "resolution"))
+        columns = (item for stage in stages for item in stage.writes.items())
         return [name for name, column in columns if pa.types.is_floating(column.type)][:SCORES]
 
     def _selection(self) -> pa.Table:
