@@ -1,9 +1,10 @@
 """What the corpus of a run is like, counted for the report page: sizes, buckets, lengths, languages, sources."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ COLUMNS = (
     *("start_s", "end_s", "media", "source_uri", "extra"),
 )
 """What is read here, where a run has it."""
+_SHAPE = ("width", "height", "content_box", "start_s", "end_s", "fps", "fps_fraction")
 _LICENCES = ("license", "licence", "License", "LICENSE")
 
 
@@ -93,7 +95,7 @@ def _histogram(title: str, values: NDArray[np.float64], kept: NDArray[np.bool_])
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     place = np.clip(np.searchsorted(edges, values, "right") - 1, 0, BINS - 1)
     every, some = (np.bincount(part, minlength=BINS) for part in (place, place[mine]))
-    names = [f"{a:.4g} to {b:.4g}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    names = [f"{a:.4g} to {b:.4g}" for a, b in pairwise(edges.tolist())]
     bars = list(zip(names, every.tolist(), some.tolist(), strict=True))
     return Chart(title, bars, "The outermost bars also count what lies beyond them.", True)
 
@@ -109,21 +111,22 @@ def _buckets(scores: Scores, kept: NDArray[np.bool_], encode: EncodeSection | No
     if encode is None or not (_known(scores, "width") and _known(scores, "height")):
         return None
     rows = np.flatnonzero(kept)
-    names = [n for n in ("width", "height", "content_box", "start_s", "end_s", "fps", "fps_fraction") if n in scores.known]
+    names = [name for name in _SHAPE if name in scores.known]
     taken = [scores[name].take(pa.array(rows)).to_pylist() for name in names]
-    counts, lost = Counter[str](), Counter[str]()
+    counts, lost = Counter[str](), defaultdict[str, float](float)
     for values in zip(*taken, strict=True):
         facts = {"content_box": None, "start_s": None, **dict(zip(names, values, strict=True))}
         if facts["width"] and facts["height"]:
             size = facts["width"], facts["height"], facts["content_box"], encode
             bucket = choose(*size, Clip.of(facts, encode))
             counts[bucket.name] += 1
-            lost[bucket.name] += cropped(content(*size), bucket.width / bucket.height)  # type: ignore[assignment]
+            lost[bucket.name] += cropped(content(*size), bucket.width / bucket.height)
     bars = [
         (f"{name}: {lost[name] / count:.0%} cropped away", count, count) for name, count in counts.most_common(BARS)
     ]
     share = sum(lost.values()) / max(counts.total(), 1)
-    return Chart("Buckets, frames x height x width", bars, f"Cropping to the buckets leaves out {share:.1%} of the area.")
+    note = f"Cropping to the buckets leaves out {share:.1%} of the area."
+    return Chart("Buckets, frames x height x width", bars, note)
 
 
 def cropped(box: tuple[int, int, int, int], aspect: float) -> float:

@@ -17,7 +17,6 @@ from curation.captions.stage import GENERATED
 from curation.encoding.encode_phase import all_failures
 from curation.errors import CurationError, UsageError
 from curation.plan import Plan
-from curation.predicates import kind_of
 from curation.reporting import corpus, ledger
 from curation.reporting.album import Album
 from curation.reporting.packing import packed
@@ -219,7 +218,8 @@ def _pictures(run: RunData, model: WhatIf) -> tuple[list[dict[str, Any]], str]:
         for each in model.thresholds
         if each.value is not None and each.name in names
     ]
-    rows = list(wanted(run.fates[0], run.duplicate_of, cuts, run.manifest.seed))[:PICTURES]
+    fates, reasons = run.fates
+    rows = list(wanted(fates, run.duplicate_of, cuts, run.manifest.seed))[:PICTURES]
     ids = run.scores.ids.take(pa.array(run.rows[rows])).to_pylist()
     facts = look_up(run.store, ids, (*_DETAILS, GENERATED))
     album = Album(run.store, run.manifest)
@@ -231,7 +231,8 @@ def _pictures(run: RunData, model: WhatIf) -> tuple[list[dict[str, Any]], str]:
             used += len(picture.data)
             if used > PICTURE_BYTES:
                 break
-            problems += [picture.problem] if picture.problem and run.taken["decision"][row].as_py() != "quarantined" else []
+            if picture.problem and reasons[fates[row]][0] != "quarantined":
+                problems.append(picture.problem)
             made.append({"row": row, "id": identity, **_words(fact), **picture.to_json()})
     finally:
         album.close()

@@ -14,7 +14,17 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-SCRIPTS = ("arrays.js", "tests.js", "select.js", "shapes.js", "histogram.js", "gallery.js", "corpus.js", "map.js", "main.js")
+SCRIPTS = (
+    "arrays.js",
+    "tests.js",
+    "select.js",
+    "shapes.js",
+    "histogram.js",
+    "gallery.js",
+    "corpus.js",
+    "map.js",
+    "main.js",
+)
 """In this order they make up the page's one script."""
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")

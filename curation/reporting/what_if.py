@@ -114,12 +114,14 @@ class WhatIf:
         parts = []
         self._cursor = 0
         for test in conjuncts(expression._test):
-            parts.append({"text": test.text, "node": self._node(test, expression, line, single, stage)})
+            words = r"\s+".join(map(re.escape, test.text.split()))
+            found = re.compile(words).search(expression.text, self._cursor)
+            start, end = found.span() if found else (-1, -1)
+            node = self._node(test, expression, line, single, stage)
+            parts.append({"text": test.text, "start": start, "end": end, "node": node})
         return {"line": line, "captions": single, "parts": parts}
 
-    def _node(
-        self, test: Test, expression: Expression, line: str, single: bool, stage: str = ""
-    ) -> dict[str, Any]:
+    def _node(self, test: Test, expression: Expression, line: str, single: bool, stage: str = "") -> dict[str, Any]:
         """A test as the page evaluates it; `single`: of captions, otherwise of records."""
         if isinstance(test, Junction):
             return {
@@ -136,10 +138,9 @@ class WhatIf:
 
     def _comparison(self, test: Comparison, line: str, single: bool, stage: str) -> dict[str, Any] | None:
         """A comparison with a number or a percentile; None where the page cannot move or compare it exactly."""
-        for column, other, is_reversed in ((test.left, test.right, False), (test.right, test.left, True)):
-            if isinstance(column, Column) and isinstance(other, Constant | Percentile):
-                break
-        else:
+        is_reversed = not isinstance(test.left, Column)
+        column, other = (test.right, test.left) if is_reversed else (test.left, test.right)
+        if not isinstance(column, Column) or not isinstance(other, Constant | Percentile):
             return None
         rows = self._rows(single)
         if test._kinds(rows) != ("number",) or not self._is_exact(column, other, rows):
@@ -176,7 +177,8 @@ class WhatIf:
         stage: str,
     ) -> int:
         """The place of the threshold; a second turn of a stage shares those of its first."""
-        start = self._place(test, other, is_reversed, self.texts[line])
+        sides = (other.text, column.text) if is_reversed else (column.text, other.text)
+        start = self._place(sides[0], test.operator, sides[1], is_reversed, self.texts[line])
         value = float(other.value) if isinstance(other, Constant) else None
         percent = other.percent if isinstance(other, Percentile) else None
         made = Threshold(
@@ -189,15 +191,14 @@ class WhatIf:
         self.thresholds.append(made)
         return len(self.thresholds) - 1
 
-    def _place(self, test: Comparison, other: Constant | Percentile, is_reversed: bool, text: str) -> int:
-        """Where the number stands in the gate's text; -1 where it is not found, and then not moved."""
-        left, right = (r"\s+".join(map(re.escape, part.text.split())) for part in (test.left, test.right))
-        found = re.compile(rf"({left})\s*{re.escape(test.operator)}\s*({right})").search(text, self._cursor)
+    def _place(self, left: str, operator: str, right: str, is_reversed: bool, text: str) -> int:
+        """Where the number of a comparison stands in the gate's text; -1 where it is not found, and then not moved."""
+        one, other = (r"\s+".join(map(re.escape, part.split())) for part in (left, right))
+        found = re.compile(rf"({one})\s*{re.escape(operator)}\s*({other})").search(text, self._cursor)
         if found is None:
             return -1
-        place = found.start(1 if is_reversed else 2)
-        self._cursor = place + (len(other.text) if not is_reversed else 0)
-        return place
+        self._cursor = found.start(2) if is_reversed else found.end(2)
+        return found.start(1 if is_reversed else 2)
 
     def _outcome(self, test: Test, single: bool) -> int:
         outcome = test.outcome(self._rows(single))

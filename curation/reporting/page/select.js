@@ -131,7 +131,7 @@ class Decision {
     const outcomes = gate.keep.parts.map((part) => outcome(model, part.node, scope, settings, numbers));
     const verdict = Array.from({ length: scope.length }, (_, i) => blamed(outcomes, i));
     const drop = (row, code) =>
-      this.take(row, "dropped", gate.stage, this.reason(gate.keep.parts[code >> 1], code & 1), `${place}.${code}`);
+      this.take(row, "dropped", gate.stage, this.reason(gate.keep, code >> 1, code & 1), `${place}.${code}`);
     if (!gate.keep.captions) {
       verdict.forEach((code, i) => code >= 0 && drop(rows[i], code));
       return;
@@ -152,8 +152,9 @@ class Decision {
     return this.model.own[record] > 0 || slot > this.model.starts[record];
   }
 
-  reason(part, missing) {
-    return missing ? `${part.text} (missing value)` : textOf(this.model, part, this.settings);
+  reason(keep, part, missing) {
+    const text = textOf(this.model, keep.line, keep.parts[part], this.settings);
+    return missing ? `${text} (missing value)` : text;
   }
 
   small() {
@@ -246,28 +247,23 @@ function written(threshold, setting) {
   return String(setting);
 }
 
-/** A gate's text with the settings in it. */
-function lineText(model, line, settings) {
+/** A gate's text with the settings in it; only the characters from `start` to `end`. */
+function lineText(model, line, settings, start = 0, end = Infinity) {
   const own = settingsOf(model);
-  let text = model.texts[line];
+  let text = model.texts[line].slice(0, end);
   const moved = model.thresholds
     .map((threshold, i) => ({ threshold, i }))
-    .filter(({ threshold, i }) => threshold.line === line && threshold.start >= 0 && settings[i] !== own[i])
+    .filter(({ threshold: each, i }) => each.line === line && settings[i] !== own[i])
+    .filter(({ threshold: each }) => each.start >= start && each.end <= end)
     .sort((a, b) => b.threshold.start - a.threshold.start);
   for (const { threshold, i } of moved) {
     text = text.slice(0, threshold.start) + written(threshold, settings[i]) + text.slice(threshold.end);
   }
-  return text;
+  return text.slice(start);
 }
 
 /** A part of a gate with the settings in it: what select gives as a record's reason. */
-function textOf(model, part, settings) {
-  if (part.node.is !== "compare") return part.text;
-  const threshold = model.thresholds[part.node.threshold];
-  const setting = settings[part.node.threshold];
-  if (setting === settingsOf(model)[part.node.threshold]) return part.text;
-  const number = written(threshold, setting);
-  return threshold.reversed
-    ? `${number} ${threshold.operator} ${threshold.name}`
-    : `${threshold.name} ${threshold.operator} ${number}`;
+function textOf(model, line, part, settings) {
+  if (part.start < 0) return part.text;
+  return lineText(model, line, settings, part.start, part.end).split(/\s+/).join(" ");
 }
