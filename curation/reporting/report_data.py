@@ -16,7 +16,7 @@ from curation import rundir
 from curation.captions.stage import GENERATED
 from curation.encoding.encode_phase import all_failures
 from curation.errors import CurationError, UsageError
-from curation.plan import Plan
+from curation.plan import Plan, PlannedStage
 from curation.reporting import corpus, ledger
 from curation.reporting.album import Album
 from curation.reporting.packing import packed
@@ -187,15 +187,24 @@ def _totals(selection: pa.Table) -> list[tuple[str, str, str, int]]:
 
 def _lines(plan: Plan) -> dict[str, dict[str, str]]:
     """How a gate's line is written into the manifest: what stands before its `keep`, and after it."""
-    lines = {}
-    for entry in plan.loaded.manifest.score:
+    lines, manifest = {}, plan.loaded.manifest
+    for entry in manifest.score:
         name = entry.stage.rpartition(":")[2]
         stage = next((s for s in plan.stages if s.factory.name == entry.stage or s.factory.__name__ == name), None)
         if stage is not None:
-            rest = ({"when": entry.when} if entry.when else {}) | dict(entry.params)
+            usual = {"model": manifest.models, "device": plan.device} | _defaults(stage)
+            params = {key: value for key, value in entry.params.items() if value != usual.get(key)}
+            rest = ({"when": entry.when} if entry.when else {}) | params
             after = "".join(f", {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in rest.items())
             lines[f"score.{stage.factory.name}"] = {"key": entry.stage, "after": after}
     return lines
+
+
+def _defaults(stage: PlannedStage) -> dict[str, Any]:
+    """The values of the stage's parameters that need not be said, as YAML has them; None is as good as left out."""
+    fields = stage.factory.Params.model_fields
+    values = {key: one.get_default(call_default_factory=True) for key, one in fields.items() if not one.is_required()}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items() if v is not None}
 
 
 def look_up(store: Store, ids: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
