@@ -16,10 +16,12 @@ from helpers.corpus import write_corpus
 
 from curation import rundir
 from curation.errors import CurationError, NothingKept, UsageError
+from curation.manifest import EncodeSection
 from curation.plan import make_plan
 from curation.reporting import report_data
 from curation.reporting.album import strip
 from curation.reporting.corpus import cropped
+from curation.reporting.encoded import encoded_part
 from curation.reporting.packing import packed
 from curation.reporting.pictured import wanted
 from curation.reporting.report import write_report
@@ -229,3 +231,27 @@ def test_a_strip_holds_a_clips_frames_side_by_side() -> None:
 def test_what_a_bucket_crops_away() -> None:
     assert cropped((0, 0, 200, 100), 1.0) == 0.5
     assert cropped((0, 0, 100, 200), 0.5) == 0.0
+
+
+def test_the_part_that_is_encoded() -> None:
+    square = EncodeSection(size=64)
+    assert encoded_part({"width": 200, "height": 100}, square) == [0.25, 0.0, 0.75, 1.0]
+    assert encoded_part({"width": 100, "height": 100}, square) is None
+    bordered = {"width": 100, "height": 100, "content_box": [0, 20, 100, 80]}
+    assert encoded_part(bordered, square) == [0.2, 0.2, 0.8, 0.8]
+    assert encoded_part({"width": 200, "height": 100}, None) is None
+
+
+def test_clips_are_strips_and_finding_their_shots_is_timed(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from helpers.videos import numbered, write_video
+
+    (tmp_path / "clips").mkdir()
+    write_video(tmp_path / "clips" / "a.mp4", [numbered(i) for i in range(60)])
+    manifest = tmp_path / "manifest.yaml"
+    stages = "[probe, {shots: {method: content}}, {clips: {min_s: 1}}]"
+    manifest.write_text(f"name: clips\nsource: {{folder: {tmp_path / 'clips'}}}\nscore: {stages}\n")
+    ledger = run(str(manifest), str(tmp_path / "run"), [], engine="inline")
+    assert ledger.stages["shots"]["seconds"] > 0.01
+    (picture,) = data_of(tmp_path / "run")["pictures"]
+    assert (picture["frames"], picture["width"], picture["height"]) == (6, 144, 72)

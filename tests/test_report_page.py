@@ -168,6 +168,19 @@ def test_a_drag_moves_counts_funnel_pictures_and_lines(page: Page, finished: Pat
     assert shown() == before and page.problems == []
 
 
+def test_a_page_of_a_sample_says_that_its_counts_are_before_duplicates(
+    tab: Page, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_data, "MOST_ROWS", 60)
+    write_report(str(finished))
+    tab.open(finished / "report.html")
+    monkeypatch.undo()
+    write_report(str(finished))
+    assert "left after the gates" in tab.run("document.getElementById('count').textContent")
+    assert "before duplicates, caps and the sample" in tab.run("document.getElementById('inexact').textContent")
+    assert "a sample of 60 of 90 records" in tab.run("document.getElementById('notices').textContent")
+
+
 def test_the_effect_of_each_alone_and_of_all_together_is_said(page: Page) -> None:
     names = page.run("curationReport.app.model.thresholds.map((each) => each.name)")
     settled(page, {names.index("sharpness"): 2.6, names.index("words"): 6})

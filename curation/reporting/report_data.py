@@ -19,6 +19,7 @@ from curation.errors import CurationError, UsageError
 from curation.plan import Plan, PlannedStage
 from curation.reporting import corpus, ledger
 from curation.reporting.album import Album
+from curation.reporting.encoded import encoded_part, reconstructions
 from curation.reporting.packing import packed
 from curation.reporting.pictured import wanted
 from curation.reporting.what_if import WhatIf, errors_of, small_of
@@ -40,7 +41,10 @@ EXAMPLES, REASONS = 3, 30
 UNSAFE = 0.5
 SCORES = 24
 """Columns of scores without a threshold that the page shows at most."""
-_DETAILS = ("source_key", "source_uri", "caption", "start_s", "end_s", "start_frame", "end_frame", "fps_fraction")
+_DETAILS = (
+    *("source_key", "source_uri", "caption", "start_s", "end_s", "start_frame", "end_frame", "fps_fraction"),
+    *("width", "height", "content_box"),
+)
 
 
 @dataclass
@@ -170,6 +174,7 @@ def page_data(store: Store, plan: Plan) -> dict[str, Any]:
         "shown": [{"name": name, "values": packed(values)} for name, values in shown],
         "unsafe": packed(run.unsafe().astype(np.uint8)),
         "pictures": pictures,
+        "reconstructions": reconstructions(store, manifest),
         "corpus": corpus.charts(run.scores, kept, manifest),
         "map": _map(run),
         "quarantined": list(_quarantined(store, run.selection)),
@@ -242,7 +247,8 @@ def _pictures(run: RunData, model: WhatIf) -> tuple[list[dict[str, Any]], str]:
                 break
             if picture.problem and reasons[fates[row]][0] != "quarantined":
                 problems.append(picture.problem)
-            made.append({"row": row, "id": identity, **_words(fact), **picture.to_json()})
+            part = encoded_part(fact, run.manifest.encode)
+            made.append({"row": row, "id": identity, **_words(fact), **picture.to_json(), "part": part})
     finally:
         album.close()
     if not problems:

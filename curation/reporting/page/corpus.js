@@ -22,6 +22,20 @@ function costOf(title, costs) {
   return el("article", { class: "card" }, el("h3", {}, title), el("table", { class: "bars" }, head, ...rows));
 }
 
+/** Originals beside what their latents decode to; those of unsafe records are left out. */
+function showReconstructions(app) {
+  const { data, gallery } = app;
+  const rowOf = new Map(data.pictures.map((picture) => [picture.id, picture]));
+  const shown = data.reconstructions.filter(({ id }) => !(rowOf.has(id) && gallery.unsafe[rowOf.get(id).row]));
+  byId("reconstructionsection").hidden = !shown.length;
+  byId("reconstructions").append(
+    ...shown.map(({ id, psnr, data: jpeg }) => {
+      const name = rowOf.get(id)?.key || id;
+      return el("figure", {}, el("img", { alt: `Original and reconstruction of ${name}`, src: `data:image/jpeg;base64,${jpeg}` }), el("figcaption", {}, el("b", {}, `${psnr.toFixed(2)} dB`), " ", el("code", {}, own(name))));
+    }),
+  );
+}
+
 function showCorpus(data) {
   byId("corpus").append(...data.corpus.map(chartOf));
   const { phases, stages, engine, config_hash: hash } = data.account;

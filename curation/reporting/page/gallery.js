@@ -11,6 +11,8 @@ class Gallery {
     this.opened = new Set();
     this.group = "kept";
     this.shown = PAGE;
+    byId("partline").hidden = !app.data.pictures.some((picture) => picture.part);
+    byId("part").addEventListener("change", () => this.update());
     this.select = byId("group");
     this.select.addEventListener("change", () => this.choose(this.select.value));
     byId("more").addEventListener("click", () => this.more());
@@ -143,8 +145,17 @@ class Gallery {
       button.classList.remove("blurred");
       button.setAttribute("aria-label", `Picture: ${picture.key}`);
     });
+    if (picture.part && byId("part").checked) button.append(this.part(picture));
     if (picture.frames > 1) this.play(button, image, picture);
     return button;
+  }
+
+  /** An outline of what is encoded. */
+  part(picture) {
+    const [left, top, right, bottom] = picture.part.map((side) => `${100 * side}%`);
+    const outline = el("span", { class: "part", "aria-hidden": "true" });
+    outline.style.clipPath = `polygon(evenodd, 0 0, 100% 0, 100% 100%, 0 100%, 0 0, ${left} ${top}, ${right} ${top}, ${right} ${bottom}, ${left} ${bottom}, ${left} ${top})`;
+    return outline;
   }
 
   play(button, image, picture) {

@@ -207,6 +207,7 @@ function start() {
   });
   if (!app.model.thresholds.length) byId("histograms").append(el("p", { class: "soft" }, "The manifest has no threshold that compares a number."));
   showCorpus(data);
+  showReconstructions(app);
   app.update();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => app.map.update());
   // for the console: what the page would keep under other settings, in the order of its thresholds
