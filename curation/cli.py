@@ -106,6 +106,15 @@ def export_list(
 
 
 @app.command()
+def card(directory: DirArgument) -> None:
+    """Write card.md, a card of the data set, and croissant.json, its description in Croissant 1.0."""
+    from curation.reporting.card import write_card
+
+    for place in write_card(directory):
+        typer.echo(place)
+
+
+@app.command()
 def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="a run directory")],
     other: Annotated[str, typer.Argument(metavar="B", help="another")],

@@ -150,7 +150,7 @@ class Gallery {
     return button;
   }
 
-  /** An outline of what is encoded. */
+  /** A shade over what is not encoded: borders, and what cropping to the bucket cuts off. */
   part(picture) {
     const [left, top, right, bottom] = picture.part.map((side) => `${100 * side}%`);
     const outline = el("span", { class: "part", "aria-hidden": "true" });
