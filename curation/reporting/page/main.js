@@ -54,9 +54,9 @@ class App {
     return decide(this.model, settings);
   }
 
-  /** Which record stayed in whose place: the page's own finding, or the run's where the page makes none. */
+  /** Which record stayed in whose place: the run's finding, or under moved thresholds the page's own. */
   duplicateOf() {
-    return this.model.after.inexact ? this.storedDuplicateOf : this.now.duplicateOf;
+    return this.model.after.inexact || this.now === this.base ? this.storedDuplicateOf : this.now.duplicateOf;
   }
 
   update() {
