@@ -20,6 +20,7 @@ from curation.plan import Plan, PlannedStage
 from curation.reporting import corpus, ledger
 from curation.reporting.album import Album
 from curation.reporting.encoded import encoded_part, reconstructions
+from curation.reporting.models import sentences
 from curation.reporting.packing import packed
 from curation.reporting.pictured import wanted
 from curation.reporting.what_if import WhatIf, errors_of, small_of
@@ -161,7 +162,8 @@ def page_data(store: Store, plan: Plan) -> dict[str, Any]:
         "kept": int(kept.sum()),
         "rows": len(run.rows),
         "sampled": len(run.rows) < run.scores.rows,
-        "account": {key: run.account.get(key, {}) for key in ("phases", "stages", "models", "engine", "config_hash")},
+        "account": {key: run.account.get(key, {}) for key in ("phases", "stages", "engine", "config_hash")},
+        "costs": _cost_lines(run.account),
         "totals": _totals(run.selection),
         "fates": packed(fates),
         "reasons": reasons,
@@ -180,6 +182,12 @@ def page_data(store: Store, plan: Plan) -> dict[str, Any]:
         "quarantined": list(_quarantined(store, run.selection)),
         "seed": manifest.seed,
     }
+
+
+def _cost_lines(account: Mapping[str, Any]) -> list[str]:
+    """How much of the clips the shards hold, and how busy the GPUs were, as the end of a run says it."""
+    unused = ledger.footage(account.get("phases", {}))
+    return [*([unused] if unused else []), *sentences(account.get("models", {}))]
 
 
 def _totals(selection: pa.Table) -> list[tuple[str, str, str, int]]:

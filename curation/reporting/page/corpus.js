@@ -41,6 +41,7 @@ function showCorpus(data) {
   const { phases, stages, engine, config_hash: hash } = data.account;
   const costs = [costOf("Phases", phases), costOf("Stages, summed over all workers", stages)].filter(Boolean);
   byId("cost").append(...(costs.length ? costs : [el("p", { class: "soft" }, "The run has no account of its time yet.")]));
+  byId("costlines").append(...data.costs.map((line) => el("p", {}, own(line))));
   if (typeof engine === "string") byId("foot").append(own(`Engine: ${engine}. Manifest: ${String(hash)}.`));
   const examples = data.quarantined.map((each) =>
     el("article", {}, el("h3", {}, `${count(each.count)}: `, own(each.reason)), el("ul", {}, ...each.examples.map(([key, error]) => el("li", {}, el("code", {}, own(key)), " ", own(error))))),
