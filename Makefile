@@ -14,7 +14,9 @@ quickstart: $(VENV)/.quickstart
 	@echo
 	$(BIN)/python -m curation.quickstart check runs/quickstart quickstart-corpus/planted.jsonl
 	@echo
+	@echo "Look at it: open runs/quickstart/report.html in a browser, and drag a threshold."
 	@echo "Try next, with $(BIN)/ before each or after '. $(BIN)/activate':"
+	@echo "  curate report runs/quickstart                      that page again, after another decision"
 	@echo "  curate why runs/quickstart images/0007.jpg         one record's whole story"
 	@echo "  curate select runs/quickstart --set 'select.keep=[\"aesthetic >= p50\"]'   decide again, in seconds"
 	@echo "  curate plan manifests/quickstart.yaml              what a run would do and cost"

@@ -50,7 +50,7 @@ def run(
     """Score, select, encode; continues where it stopped."""
     from curation.run import run as run_manifest
 
-    run_manifest(manifest, out, overrides or (), engine=engine, address=address, retry=retry)
+    run_manifest(manifest, out, overrides or (), engine=engine, address=address, retry=retry, report=True)
 
 
 @app.command()
@@ -82,10 +82,47 @@ def why(
 
 @app.command()
 def report(directory: DirArgument) -> None:
-    """Write report.html: the funnel, histograms, pictures near each threshold."""
+    """Write report.html: funnel, thresholds to drag, pictures, map of embeddings; one file that needs no network."""
     from curation.reporting.report import write_report
 
     typer.echo(write_report(directory))
+
+
+@app.command(name="export-list")
+def export_list(
+    directory: DirArgument,
+    reasons: Annotated[
+        list[str] | None,
+        typer.Option("--reason", help="kept, dropped, quarantined, a stage, or a reason as the funnel says it"),
+    ] = None,
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE", help=".csv, .jsonl or .parquet; - for CSV on the terminal")
+    ] = "-",
+) -> None:
+    """List records with their ids, keys and reasons."""
+    from curation.reporting.export import export_list as export
+
+    export(directory, reasons or (), out)
+
+
+@app.command()
+def card(directory: DirArgument) -> None:
+    """Write card.md, a card of the data set, and croissant.json, its description in Croissant 1.0."""
+    from curation.reporting.card import write_card
+
+    for place in write_card(directory):
+        typer.echo(place)
+
+
+@app.command()
+def diff(
+    one: Annotated[str, typer.Argument(metavar="A", help="a run directory")],
+    other: Annotated[str, typer.Argument(metavar="B", help="another")],
+) -> None:
+    """Compare two runs: manifests, models, counts per gate, and the records that moved."""
+    from curation.reporting.diff import show_diff
+
+    show_diff(one, other)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from curation import rundir
 from curation.encoding.encode_phase import all_failures, encode_phase
 from curation.engine.choice import GIVEN, INLINE, RAY
 from curation.engine.pool import Engine
-from curation.errors import NothingKept, UsageError
+from curation.errors import CurationError, NothingKept, UsageError
 from curation.load import Loaded, load
 from curation.memory import peak_noted
 from curation.plan import Plan, make_plan
@@ -31,11 +31,13 @@ def run(
     engine: str = "auto",
     address: str | None = None,
     retry: bool = False,
+    report: bool = False,
 ) -> Ledger:
     """`curate run`. Raises CurationError, UsageError or NothingKept with a sentence.
 
     engine  "ray"; "inline", in this process alone; "auto": Ray with an address, with GPUs and for much work, otherwise
             as many processes as there are cores
+    report  write report.html at the end
     """
     if engine not in ("auto", "ray", "inline"):
         raise UsageError(f"--engine {engine}: say auto, ray or inline")
@@ -62,6 +64,8 @@ def run(
         ledger = work.finish(selection, sources_in)
         note_sound(store)
         show_places(work, ledger)
+        if report:
+            show_report(work)
     if not ledger.kept:
         raise NothingKept(f"nothing was kept: {ledger.emptied_by()}")
     return ledger
@@ -142,3 +146,14 @@ def show_places(work: Run, ledger: Ledger) -> None:
             say(f"           {unused}", soft_wrap=True)
         for warning in ledger.phases.get("encode", {}).get("warnings", []):
             say(f"\nwarning    {warning}", soft_wrap=True)
+
+
+def show_report(work: Run) -> None:
+    """Write report.html and say where. The run is complete without it: what stops the page stops nothing else."""
+    from curation.reporting.report import report_of
+
+    say = work.console.print
+    try:
+        say(f"report     {report_of(work.store, work.plan)}   (open it in a browser)", soft_wrap=True)
+    except CurationError as error:
+        say(f"report     not written: {error}", markup=False, soft_wrap=True)

@@ -116,10 +116,13 @@ class ChunkScorer:
         old = None if note and note.whole else self._earlier(task)
         videos = any(row.media == "video" and not row.error for row in rows)
         found: list[Found | None] = []
+        splitting = 0.0
         if old is not None and videos:
             rows = rows_of(old, rows)
         elif videos:
+            started = time.perf_counter()
             split = list(split_rows(rows, self.plan, self.videos, self.context.fetch))
+            splitting = time.perf_counter() - started
             rows, found = [row for row, _ in split], [facts for _, facts in split]
         cells = Cells(rows, self.plan.stages)
         for i, facts in enumerate(found):
@@ -131,7 +134,10 @@ class ChunkScorer:
             cells.adopt(old, fresh, note.rows if note else ())
         infos = {i: facts.info for i, facts in enumerate(found) if facts}
         late = {i for i, facts in enumerate(found) if facts and facts.timed_out}
-        return InWork(task, cells, attempt, infos=infos, timed_out=late)
+        work = InWork(task, cells, attempt, infos=infos, timed_out=late)
+        if splitting:  # scanning for shots takes nearly all of it, and happens before the stages run
+            work.seconds["shots" if self.plan.named("shots") else "probe"] += splitting
+        return work
 
     def _earlier(self, task: ChunkTask) -> pa.Table | None:
         """The chunk as an earlier run scored it, where its rows, and how videos are split, are the same."""

@@ -74,21 +74,28 @@ def decide(
     row lacks the scores of a stage that it now reaches, UsageError for an unknown column.
     """
     gates = [Gate(*gate) for gate in gates]
-    names = _columns(manifest, gates, each)
-    scores = Scores(store, names - {GENERATED}, optional=(*_OPTIONAL, *ALWAYS, *(names & {GENERATED})))
+    scores = read_scores(store, manifest, gates, each)
     fates, captions = Fates(scores.rows), CaptionFates(scores, each)
     _apply_gates(scores, fates, captions, gates)
     for i, text in enumerate(manifest.select.keep):
         _apply(fates, captions, parse(text, f"select.keep.{i}"), "select", fates.alive())
     _drop_small(scores, fates, manifest)
     _quarantine_failed(scores, fates, failed)
-    sections = [_Duplicates(scores, section, manifest.seed, say) for section in manifest.select.duplicates]
+    sections = [Duplicates(scores, section, manifest.seed, say) for section in manifest.select.duplicates]
     _thin_out(scores, fates, captions, sections, manifest.select.caps)
     if manifest.select.sample is not None:
         _drop_outside_sample(scores, fates, manifest.select.sample, manifest.seed)
     for note in scores.notes:
         say(note)
     return fates.table(scores.ids, captions.columns(fates.is_alive))
+
+
+def read_scores(
+    store: Store, manifest: Manifest, gates: Sequence[Gate], each: Mapping[str, str], more: Sequence[str] = ()
+) -> Scores:
+    """What a decision reads of scores/, and the columns of `more` that are there. Raises what `decide` does."""
+    names = _columns(manifest, gates, each)
+    return Scores(store, names - {GENERATED}, optional=(*_OPTIONAL, *ALWAYS, *(names & {GENERATED}), *more))
 
 
 def _columns(manifest: Manifest, gates: Sequence[Gate], each: Mapping[str, str]) -> set[str]:
@@ -153,10 +160,16 @@ def _apply(
 
 def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
     """Clips too short for any bucket, and records that only a forbidden enlarging could bring to theirs."""
+    for reason, at in sorted(small_records(scores, manifest, fates.alive()).items()):
+        fates.drop(at, "encode", reason)
+
+
+def small_records(scores: Scores, manifest: Manifest, rows: Ints) -> dict[str, Ints]:
+    """Those of `rows` that could not be encoded for their size or length, by reason."""
     encode = manifest.encode
     if encode is None or not {"width", "height"} <= scores.known:
-        return
-    rows = _not_surely_large(scores, fates.alive(), encode)
+        return {}
+    rows = _not_surely_large(scores, rows, encode)
     columns = {name: scores[name].take(pa.array(rows)).to_pylist() for name in _SIZE if name in scores.known}
     small: dict[str, list[int]] = {}
     for row, *values in zip(rows.tolist(), *columns.values(), strict=True):
@@ -164,8 +177,7 @@ def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
         width, height, box = facts["width"], facts["height"], facts.get("content_box")
         if width and height and (reason := unencodable(width, height, box, encode, Clip.of(facts, encode))):
             small.setdefault(reason, []).append(row)
-    for reason, at in sorted(small.items()):
-        fates.drop(np.array(at), "encode", reason)
+    return {reason: np.array(at, np.int64) for reason, at in small.items()}
 
 
 def _not_surely_large(scores: Scores, rows: Ints, encode: EncodeSection) -> Ints:
@@ -196,7 +208,7 @@ def _quarantine_failed(scores: Scores, fates: Fates, failed: Mapping[str, str]) 
 
 
 @dataclass(frozen=True)
-class _Duplicates:
+class Duplicates:
     """One section of `duplicates:`, ready to be applied."""
 
     scores: Scores
@@ -209,13 +221,18 @@ class _Duplicates:
         given = self.section.threshold
         return DEFAULT_THRESHOLD[self.section.on] if given is None else given
 
-    def within(self, rows: Ints, settled: NDArray[np.bool_]) -> Iterator[Fallen]:
-        """Duplicates among `rows`, in the order in which they fall. A clip goes before a picture: it shows more. Those
-        that are `settled` go before all others."""
+    def order(self, rows: Ints) -> Ints:
+        """`rows` from best to worst. A clip goes before a picture: it shows more."""
         order = self.scores.ranked(self.section.prefer, rows)
         if "start_s" in self.scores.known:
             is_clip = self.scores["start_s"].is_valid().to_numpy(zero_copy_only=False)
             order = order[np.argsort(~is_clip[order], kind="stable")]
+        return order
+
+    def within(self, rows: Ints, settled: NDArray[np.bool_]) -> Iterator[Fallen]:
+        """Duplicates among `rows`, in the order in which they fall. Those that are `settled` go before all
+        others."""
+        order = self.order(rows)
         order = order[np.argsort(~settled[order], kind="stable")]
         if self.section.on in ("embedding", "copy"):
             fell = self._near_vectors(order)
@@ -248,7 +265,7 @@ def _thin_out(
     scores: Scores,
     fates: Fates,
     captions: CaptionFates,
-    sections: Sequence[_Duplicates],
+    sections: Sequence[Duplicates],
     caps: Sequence[CapSection],
 ) -> None:
     """Duplicates and caps. Those whose better duplicate is over a cap are asked again: in the end each names one that
@@ -269,7 +286,7 @@ def _thin_out(
         sections = [replace(section, say=lambda _: None) for section in sections]
 
 
-def _drop_duplicates(duplicates: _Duplicates, fates: Fates, captions: CaptionFates, settled: NDArray[np.bool_]) -> None:
+def _drop_duplicates(duplicates: Duplicates, fates: Fates, captions: CaptionFates, settled: NDArray[np.bool_]) -> None:
     """Those `settled` have met the section before, and nothing takes their place now."""
     section, threshold, seed = duplicates.section, duplicates.threshold, duplicates.seed
     for other in section.against:
@@ -291,13 +308,15 @@ def _drop_outside_sample(scores: Scores, fates: Fates, sample: float, seed: int)
     if sample <= 0 or (isinstance(sample, float) and sample > 1):
         raise UsageError(f"select.sample is a number of records or a share up to 1, not {sample}")
     rows = fates.alive()
-    draws = (
-        xxhash.xxh3_64_intdigest(f"{seed}:{identity}".encode())
-        for identity in scores.ids.take(pa.array(rows)).to_pylist()
-    )
-    draw = np.fromiter(draws, np.uint64, len(rows)) / 2.0**64
+    draw = draws(scores.ids.take(pa.array(rows)).to_pylist(), seed)
     threshold = sample
     if isinstance(sample, int):
         threshold = 1.0 if sample >= len(rows) else float(np.sort(draw)[sample])
     out = draw >= threshold
     fates.drop(rows[out], "sample", f"not in the sample of {sample}", draw[out], threshold)
+
+
+def draws(ids: Sequence[str], seed: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each id, the same in every run: the smallest are the sample."""
+    hashes = (xxhash.xxh3_64_intdigest(f"{seed}:{identity}".encode()) for identity in ids)
+    return np.fromiter(hashes, np.uint64, len(ids)) / 2.0**64
