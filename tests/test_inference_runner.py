@@ -12,7 +12,7 @@ from helpers.networks import (
 
 from curation.errors import Unavailable
 from curation.inference.network import Row, Signature
-from curation.inference.runner import Runner, proven
+from curation.inference.runner import Runner, Sizes, proven
 
 
 def rows(count: int, side: int = 4) -> list[Row]:
@@ -28,10 +28,18 @@ def test_answers_come_in_order_whatever_shapes_are_mixed() -> None:
 
 def test_an_exact_network_runs_small_batches_at_small_sizes_and_others_at_one_size() -> None:
     signature = Signature.of("mean", rows(1)[0])
-    assert proven(MeanNetwork("64", "cuda", "fp32"), signature, 64).allowed == (4, 16, 64)
+    assert proven(MeanNetwork("64", "cuda", "fp32"), signature, 64).allowed == (4, 8, 16, 32, 64)
     assert proven(ShapelyNetwork("64", "cuda", "fp32"), signature, 64).allowed == (64,)
     spread = proven(NeighbourlyNetwork("64", "cuda", "fp32"), signature, 64)
     assert spread.allowed == (64,) and 0 < spread.spread < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("waiting", "taken"), [(1, 1), (3, 3), (4, 4), (5, 4), (6, 6), (40, 32), (48, 48), (47, 32), (64, 64), (500, 64)]
+)
+def test_a_batch_takes_what_fills_three_quarters_of_a_size(waiting: int, taken: int) -> None:
+    assert Sizes((4, 8, 16, 32, 64)).taken(waiting) == taken
+    assert Sizes((64,)).taken(waiting) == min(waiting, 64)  # there is no smaller batch with the same bits
 
 
 @pytest.mark.parametrize("kind", [MeanNetwork, ShapelyNetwork])

@@ -104,7 +104,7 @@ def test_a_failed_device_breaks_the_server_once_and_says_so_to_all(tmp_path: Pat
 def test_a_hanging_device_is_noticed(tmp_path: Path) -> None:
     noticed = threading.Event()
     server = Server(on_fault=lambda reason: noticed.set(), hang_s=0.3)
-    spec = Spec("helpers.networks:HangingNetwork", f"3:{tmp_path / 'hung'}", "cuda")
+    spec = Spec("helpers.networks:HangingNetwork", f"4:{tmp_path / 'hung'}", "cuda")
     future = server.submit(spec, "mean", rows(range(2)))
     values(future.result(30))
     server.submit(spec, "mean", rows(range(2)))

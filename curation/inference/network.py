@@ -92,7 +92,8 @@ class Network(ABC):
     patience_s: ClassVar[float | None] = None
     """How long a row waits for others to fill its batch; None for the server's own measure, some milliseconds."""
     exact: ClassVar[bool] = False
-    """True where a row's answer cannot depend on the other rows of its batch, whatever the batch's size."""
+    """True where a row's answer cannot depend on the other rows of its batch: nothing is tried when the network is
+    opened, and every batch is of the largest size."""
 
     @abstractmethod
     def batch_rows(self, signature: Signature) -> int:

@@ -11,6 +11,10 @@ from curation.inference.network import Array, DeviceFault, Network, OutOfMemory,
 from curation.stage import sentence
 
 Answer = tuple[Array, ...]
+MOST_EMPTY = 0.25
+"""The share of a batch that may hold no row, where a smaller batch could be taken."""
+SHARES = (16, 8, 4, 2)
+"""Batches of the largest size over these are tried beside it."""
 
 
 @dataclass
@@ -34,11 +38,18 @@ class Sizes:
         """The smallest allowed size that holds so many rows, or the largest."""
         return next((size for size in self.allowed if size >= rows), self.largest)
 
+    def taken(self, waiting: int) -> int:
+        """How many of so many waiting rows the next batch takes: what fills a size, so that the device computes few
+        rows that nobody asked for; all of them where a quarter of the next size at most stays empty."""
+        size = self.fitting(waiting)
+        if waiting >= size * (1 - MOST_EMPTY):
+            return min(waiting, size)
+        return max((each for each in self.allowed if each <= waiting), default=waiting)
+
     def halved(self) -> "Sizes":
         """After the device ran out of memory: half of the largest, and what is allowed below."""
         half = max(1, self.largest // 2)
-        smaller = [size for size in self.allowed if size < half]
-        return Sizes((*smaller, half), self.spread)
+        return Sizes((*(size for size in self.allowed if size < half), half), self.spread)
 
 
 @dataclass
@@ -159,7 +170,7 @@ def proven(network: Network, signature: Signature, largest: int) -> Sizes:
     """The sizes at which a row's answer has the same bits, tried on random rows.
 
     A row is answered first and last in two batches of the largest size among different neighbours, then in batches of
-    a quarter and a sixteenth of it. Smaller sizes with the same bits are allowed, for batches that are not full.
+    half of it and less. Smaller sizes with the same bits are allowed, for batches that are not full.
     """
     random = np.random.default_rng(0)
     probe = noise(signature, random)
@@ -171,13 +182,17 @@ def proven(network: Network, signature: Signature, largest: int) -> Sizes:
 
     first, last = answer(largest, 0), answer(largest, largest - 1)
     spread = max(difference(a, b) for a, b in zip(first, last, strict=True))
-    smaller = [size for size in (largest // 16, largest // 4) if size > 1] if spread == 0.0 else []
     same = [
         size
-        for size in smaller
+        for size in (smaller(largest) if spread == 0.0 else ())
         if all(difference(a, b) == 0.0 for a, b in zip(first, answer(size, size - 1), strict=True))
     ]
     return Sizes((*same, largest), spread)
+
+
+def smaller(largest: int) -> list[int]:
+    """Sizes below the largest one, ascending."""
+    return sorted({largest // share for share in SHARES if largest // share > 1})
 
 
 def noise(signature: Signature, random: np.random.Generator) -> Row:

@@ -227,8 +227,8 @@ class Server:
                 key, wait = self._due()
                 if key is not None:
                     queue = self._queues[key]
-                    size = self._runners[key[0]].sizes[key[1]].largest
-                    batch = [queue.popleft() for _ in range(min(size, len(queue)))]
+                    count = self._runners[key[0]].sizes[key[1]].taken(len(queue))
+                    batch = [queue.popleft() for _ in range(count)]
                     if not queue:
                         del self._queues[key]
                     self._note_busy()
