@@ -43,7 +43,7 @@ EXTRAS = {
 
 
 def command(extra: str) -> str:
-    """The line for a shell that adds `extra` to this installation, whether it came from a clone, a git URL or a wheel."""
+    """The line for a shell that adds `extra` to this installation, be it from a clone, a git URL or a wheel."""
     constraints = _clone() / "constraints.txt"
     pinned = f"-c {shlex.quote(_from_here(constraints))} " if constraints.is_file() else ""
     return f"{_installer()} {pinned}{_source(extra)}"
@@ -111,6 +111,7 @@ def _installer() -> str:
 def _from_here(path: Path) -> str:
     """The path as one would type it in this folder."""
     try:
-        return str(path.relative_to(Path.cwd()))
+        here = Path.cwd()
+        return str(path.relative_to(here)) if here != Path(here.anchor) else os.fspath(path)
     except (ValueError, OSError):
         return os.fspath(path)
