@@ -21,6 +21,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from curation.install import program_version
+
+        typer.echo(f"curation {program_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and end")
+    ] = False,
+) -> None:
+    pass
+
+
 ManifestArgument = Annotated[str, typer.Argument(metavar="MANIFEST", help="a YAML file; a path or URL")]
 DirArgument = Annotated[str, typer.Argument(metavar="DIR", help="a run directory; a path or URL")]
 SetOption = Annotated[
@@ -236,6 +254,14 @@ def evaluate(
 
 
 @app.command()
+def doctor() -> None:
+    """Check Python, packages, GPU, Ray, disk and models, with the fix for each; exit code 1 where one needs it."""
+    from curation.reporting.doctor import examine
+
+    examine()
+
+
+@app.command()
 def stages(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None) -> None:
     """List the stages, or one stage's params, columns and model."""
     from curation.reporting.describe import list_stages, show_stage
@@ -272,6 +298,14 @@ def main() -> None:
     except CurationError as error:
         print(f"curate: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        from curation.install import missing
+
+        sentence = missing(error.name)
+        if sentence is None:  # no extra brings it: a fault of the program, of which a developer wants the traceback
+            raise
+        print(f"curate: {sentence}", file=sys.stderr)
+        sys.exit(1)
     except _Interrupted:
         print("curate: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from curation import yamlfile
-from curation.errors import UsageError
+from curation.errors import CurationError, UsageError
 from curation.manifest import Manifest
 from curation.stores.location import name, parent, resolve
 
@@ -83,6 +83,8 @@ def _read(path: str) -> str:
         raise UsageError(f"{path}: a manifest is UTF-8 text, and this is not ({error.reason})") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
+    except CurationError as error:  # of an object store
+        raise UsageError(f"{path}: cannot read the manifest: {error}") from error
 
 
 def _override(data: dict[str, Any], text: str) -> None:

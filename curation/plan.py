@@ -20,6 +20,7 @@ from curation.encoding.extras import check_names
 from curation.encoding.fits import check_shapes
 from curation.errors import UsageError
 from curation.expression import Expression, parse
+from curation.install import command
 from curation.load import Loaded, suggest
 from curation.manifest import Manifest, StageEntry
 from curation.media.decode import DECODE_VERSION
@@ -154,10 +155,10 @@ def make_plan(loaded: Loaded, gpus: int | None = None) -> Plan:
             problems.append(str(error))
     problems += _clips_without_shots(loaded, {stage.name for stage in stages})
     if any(stage.name == "clips" for stage in stages) and find_spec("av") is None:
-        problems.append("score: clips are cut from videos, which needs PyAV: pip install 'curation[video]'")
+        problems.append(f"score: clips are cut from videos, which needs PyAV; to install it: {command('video')}")
     if loaded.manifest.engine.video_decoder == "decord" and find_spec("decord") is None:
         where = loaded.where("engine", "video_decoder")
-        problems.append(f"{where}: decord is not installed: pip install 'curation[decord]', or say pyav")
+        problems.append(f"{where}: decord is not installed; say pyav, or install it: {command('decord')}")
     if problems:
         raise UsageError("\n".join(problems))
     vae = text = None

@@ -76,11 +76,11 @@ def test_mistakes_are_a_sentence_and_exit_code_2(arguments: tuple[str, ...], cod
     assert done.returncode == code and words in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_source_that_is_not_there_is_exit_code_1(manifest: Path, tmp_path: Path) -> None:
+def test_a_source_that_is_not_there_is_exit_code_2(manifest: Path, tmp_path: Path) -> None:
     done = curate(
         "run", str(manifest), "--engine", "inline", "--out", str(tmp_path), "--set", "source.table=gone.jsonl"
     )
-    assert done.returncode == 1 and "gone.jsonl" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "gone.jsonl" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_plan_runs_nothing(manifest: Path, tmp_path: Path) -> None:

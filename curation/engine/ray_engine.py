@@ -111,7 +111,7 @@ class RayEngine:
     def _start(self, address: str | None, cpus: int | None) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address and address != "local":
-            _check_answers(address)
+            check_answers(address)
             options |= {"address": address}
         else:
             options |= {"address": "local", "num_cpus": cpus, "num_gpus": gpus_here()}
@@ -214,7 +214,7 @@ def _own_token() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-def _check_answers(address: str) -> None:
+def check_answers(address: str) -> None:
     """Raise CurationError where no cluster answers there in time: joining a dead one would wait for minutes."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     if host and port.isdigit():

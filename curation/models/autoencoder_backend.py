@@ -5,6 +5,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from curation.install import command
 from curation.models.registry import ModelInfo, Takes
 
 
@@ -71,6 +72,6 @@ class EmbeddedVideoVae:
 def _info(identity: str, file: str, takes: Takes) -> ModelInfo:
     path = Path(__file__).parent / "weights" / file
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
-    problem = f"it needs {' and '.join(missing)}: pip install curation[embedded]" if missing else None
+    problem = f"it needs {' and '.join(missing)}; to install it: {command('embedded')}" if missing else None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return ModelInfo(identity, digest, problem, takes, devices=("cpu", "cuda"), gpu_mb=1500)

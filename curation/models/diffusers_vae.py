@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import CurationError
+from curation.install import command
 from curation.models.diffusers_families import DEFAULT, FAMILIES, facts_of, problem_of, takes_of
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
@@ -67,7 +68,7 @@ class DiffusersVae:
             return ModelInfo(
                 f"diffusers:{argument}",
                 "",
-                "the package diffusers is not installed; `pip install 'curation[production]'` brings it",
+                f"the package diffusers is not installed; to install it: {command('production')}",
             )
         place = Place.parse(argument)
         if place.folder:

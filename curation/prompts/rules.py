@@ -15,6 +15,7 @@ from importlib import resources
 import yaml
 
 from curation.errors import CurationError
+from curation.install import command
 from curation.prompts.views import lookalikes, plain, views
 from curation.prompts.wordlist import Words, parted, words_of
 
@@ -107,7 +108,7 @@ def shipped() -> frozenset[str]:
     except ModuleNotFoundError as error:
         raise CurationError(
             f"prompts cannot be checked, and none is painted unchecked: the package {error.name} is not installed; "
-            'pip install "curation[train]"'
+            f"to install it: {command('train')}"
         ) from error
     loader = DictionaryLoader()
     found = {plain(word.strip()) for language in SHIPPED for word in loader.get_words(language)}  # type: ignore[arg-type]

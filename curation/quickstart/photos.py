@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from curation.errors import CurationError
+from curation.install import command
 
 Box = tuple[int, int, int, int]
 
@@ -95,6 +96,7 @@ def locate(path: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.origin:
         raise CurationError(
-            f"the quickstart corpus needs photos of the package {package}: pip install 'curation[quickstart]'"
+            f"the quickstart corpus needs photos of the package {package}, which is not installed; to install it: "
+            f"{command('quickstart')}"
         )
     return Path(spec.origin).parent / rest

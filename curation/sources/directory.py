@@ -4,7 +4,7 @@ A folder of pictures and videos is read as it is, and so is one of tars, or of P
 the three formats that img2dataset and video2dataset leave behind, under either word of the manifest.
 """
 
-from curation.errors import CurationError, UsageError
+from curation.errors import UsageError
 from curation.manifest import SourceSection
 from curation.sources.base import Source
 from curation.sources.files import file_info, files_below, is_folder
@@ -24,7 +24,7 @@ def open_media(section: SourceSection, base: str) -> Source:
     if not is_folder(location):
         is_file = file_info(location).is_file
         hint = "; a tar is named by webdataset:, a table by table:" if is_file else ", or does not exist"
-        raise CurationError(f"source: folder: {location} is not a folder{hint}")
+        raise UsageError(f"source: folder: {location} is not a folder{hint}")
     folder = Folder(location, section.caption, section.key, section.clips)
     if section.folder and not folder.is_empty():
         return folder

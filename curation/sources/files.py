@@ -87,6 +87,8 @@ def file_info(location: str) -> pafs.FileInfo:
         raise explain(error, location, "read") from error
     except pa.ArrowException as error:  # such as `a//b`, which is the name of an object and no path
         raise CurationError(f"{location} cannot be read: {error}") from error
+    except Exception as error:  # the packages behind fsspec raise what they like
+        raise explain(error, location, "read") from error
 
 
 def _glob(pattern: str) -> Iterator[str]:

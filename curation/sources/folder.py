@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import xxhash
 
-from curation.errors import CurationError
+from curation.errors import CurationError, UsageError
 from curation.record import SourceRow
 from curation.sources.base import VIDEO_BYTES, Chunk, Count, portions
 from curation.sources.cells import RowError, clean
@@ -57,7 +57,7 @@ class Folder:
 
     def __post_init__(self) -> None:
         if file_info(self.root).type != pafs.FileType.Directory:
-            raise CurationError(f"source: folder: {self.root} is not a folder, or does not exist")
+            raise UsageError(f"source: folder: {self.root} is not a folder, or does not exist")
 
     def chunks(self, rows_per_chunk: int, video_bytes: int = VIDEO_BYTES) -> Iterator[Chunk]:
         sized = map(self._sized, walk(self.root))

@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
+import pyarrow.fs as pafs
 import xxhash
 
 from curation.errors import CurationError, Malformed, UsageError
@@ -127,6 +128,8 @@ def table_files(pattern: str) -> Iterator[str]:
     if not is_folder(pattern):
         for table in expand(pattern):
             format_of(name(table))
+            if table == pattern and scheme_of(table) not in WEB and file_info(table).type == pafs.FileType.NotFound:
+                raise UsageError(f"source: table: {table} does not exist")
             yield table
         return
     shown = files_below(pattern)

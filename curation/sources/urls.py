@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from curation.errors import UsageError
+from curation.install import command
 from curation.manifest import SourceSection
 from curation.record import SourceRow
 from curation.sources.base import VIDEO_BYTES, Chunk, Count
@@ -49,7 +50,7 @@ def open_urls(section: SourceSection, base: str, work: Store) -> Urls:
     """Raises UsageError where img2dataset is not installed, or no column with URLs is named or known."""
     urls = section.urls or ""
     if find_spec("img2dataset") is None:
-        raise UsageError("source: urls: needs img2dataset; install it with `pip install 'curation[download]'`")
+        raise UsageError(f"source: urls: needs img2dataset; to install it: {command('download')}")
     if section.media is None:
         known = known_columns(next(table_files(resolve(base, urls))))
         section = section.model_copy(update={"media": next((c for c in URL_COLUMNS if c in known), None)})

@@ -10,7 +10,7 @@ from posixpath import basename, dirname, normpath
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from curation.errors import CurationError, Denied
+from curation.errors import CurationError, Denied, UsageError
 from curation.stores.reach import Contacts, survived
 
 WEB = ("http", "https")
@@ -122,6 +122,8 @@ def locate(location: str) -> tuple[pafs.FileSystem, str]:
         return _remote(scheme, location.partition("://")[2].partition("/")[0], "")[0], location
     head, options = split_options(location)
     place, _, rest = head.partition("://")[2].partition("/")
+    if not place and scheme in ("s3", "gs", "gcs"):
+        raise UsageError(f"{location} names no bucket; say {scheme}://BUCKET/PATH")
     filesystem, top = _remote(scheme, place, options[1:])
     return filesystem, "/".join(part for part in (top.rstrip("/"), rest.strip("/")) if part)
 
@@ -138,7 +140,8 @@ def _remote(scheme: str, place: str, query: str) -> tuple[pafs.FileSystem, str]:
         return _contacts.get((scheme, place, query), lambda: _contact(scheme, place, query))
     except Exception as error:  # the packages behind fsspec raise what they like
         what = " ".join(str(error).split())[:400]
-        raise CurationError(
+        known = not isinstance(error, ValueError | ImportError)  # else no such scheme, or its package is missing
+        raise (CurationError if known else UsageError)(
             f"{top} cannot be opened: {what}. Paths may be local, s3://, gs://, or any scheme whose fsspec "
             "package is installed"
         ) from error
@@ -167,16 +170,22 @@ def _contact(scheme: str, place: str, query: str) -> tuple[pafs.FileSystem, str]
     return filesystem, path
 
 
-def explain(error: OSError, location: str, doing: str) -> CurationError:
-    """An operating system's or object store's error as a sentence that names the place."""
+def explain(error: Exception, location: str, doing: str) -> CurationError:
+    """An operating system's or object store's error as a sentence that names the place.
+
+    The packages behind fsspec raise errors of their own, which are no OSError.
+    """
+    code = error.errno if isinstance(error, OSError) else None
     if isinstance(error, FileNotFoundError):
         return CurationError(f"{location} does not exist")
-    if isinstance(error, PermissionError) or error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return UsageError(f"{location} cannot be {doing}: a file lies where a folder is needed; name another folder")
+    if isinstance(error, PermissionError) or code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Denied(f"{location} cannot be {doing}: permission denied")
     if _DENIED.search(str(error)):
         what = " ".join(str(error).split())[:400]
         return Denied(f"{location} cannot be {doing}: access denied; check the credentials and the policy ({what})")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if code in (errno.ENOSPC, errno.EDQUOT):
         return CurationError(
             f"{location} cannot be {doing}: the disk is full. What was committed before is sound: free some "
             "space and run the same command again"

@@ -75,9 +75,10 @@ class Store:
 
     def open(self, name: str) -> pa.NativeFile:
         """A seekable file, to be closed by the caller."""
+        filesystem, path = self.filesystem, self.path(check_name(name))
         try:
-            return self.filesystem.open_input_file(self.path(check_name(name)))
-        except OSError as error:
+            return filesystem.open_input_file(path)
+        except Exception as error:
             raise explain(error, self.uri(name), "read") from error
 
     def write(self, name: str, data: bytes) -> None:
@@ -166,9 +167,10 @@ class Store:
             yield Path(here)
 
     def _info(self, name: str) -> pafs.FileInfo:
+        filesystem, path = self.filesystem, self.path(check_name(name))
         try:
-            return self.filesystem.get_file_info(self.path(check_name(name)))
-        except OSError as error:
+            return filesystem.get_file_info(path)
+        except Exception as error:
             raise explain(error, self.uri(name), "read") from error
 
     def _commit(self, name: str, fill: Callable[[BinaryIO], object]) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from curation.errors import CurationError
+from curation.errors import CurationError, UsageError
 from curation.stores import jsontext
 from curation.stores.storage import Store
 from curation.trainer import saved
@@ -115,7 +115,7 @@ def find(place: str) -> Checkpoint:
     for out in (store, store.child("train")):
         if found := latest(out):
             return found
-    raise CurationError(f"{place} holds no checkpoint: name a folder that `curate train` wrote")
+    raise UsageError(f"{place} holds no checkpoint: name a folder that `curate train` wrote")
 
 
 def read(store: Store) -> Checkpoint:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.errors import CurationError, UsageError
+from curation.install import command
 from curation.models import open_model
 from curation.pixels import Pixels
 
@@ -76,7 +77,10 @@ def _inception(weights: Path) -> Extractor:
         mend()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        raise CurationError(f"Inception features need the package {error.name}: pip install curation[eval]") from error
+        raise CurationError(
+            f"Inception features need the package {error.name}, which is not installed; "
+            f"to install it: {command('eval')}"
+        ) from error
     import torch
 
     try:  # torch-fidelity itself would run whatever a pickle says

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from curation.errors import CurationError, UsageError
+from curation.install import command
 from curation.stores.scratch import scratch
 
 Frames = NDArray[np.uint8]
@@ -50,7 +51,7 @@ def mp4(clip: Frames, fps: float) -> bytes:
     try:
         import av
     except ImportError as error:
-        raise CurationError("mp4 needs the package av: pip install curation[video]") from error
+        raise CurationError(f"mp4 needs the package av; to install it: {command('video')}") from error
     clip = np.pad(clip, ((0, 0), (0, clip.shape[1] % 2), (0, clip.shape[2] % 2), (0, 0)), mode="edge")
     with scratch() as folder:
         path = folder / "clip.mp4"
