@@ -145,8 +145,8 @@ def _products_damage(store: Store) -> Iterator[Damage]:
     if store.exists(rundir.SELECTION):
         try:
             rundir.read_selection(store)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            yield Damage(rundir.SELECTION, " ".join(str(error).split())[:120])
+        except (CurationError, pa.ArrowException, OSError, ValueError) as error:
+            yield Damage(rundir.SELECTION, " ".join(str(error).split())[:300])
     if store.exists("run.json") and _object(store, "run.json") is None:
         yield Damage("run.json", "it is no JSON object")
     shards = store.child("shards")

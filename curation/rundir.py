@@ -11,6 +11,7 @@ from curation.errors import UsageError
 from curation.load import Loaded, load
 from curation.plan import Plan
 from curation.scoring import chunkfile
+from curation.stage import sentence
 from curation.stores.location import resolve
 from curation.stores.storage import Store
 
@@ -76,11 +77,17 @@ def write_selection(store: Store, selection: pa.Table) -> None:
 
 
 def read_selection(store: Store) -> pa.Table:
-    """The decision. Raises UsageError where none was made."""
+    """The decision. Raises UsageError where none was made, or where the file cannot be read as one."""
     if not store.exists(SELECTION):
         raise UsageError(f"{store.root} holds no {SELECTION} yet: `curate run` makes it")
-    with store.open(SELECTION) as stream:
-        return pq.ParquetFile(stream).read()
+    try:
+        with store.open(SELECTION) as stream:
+            return pq.ParquetFile(stream).read()
+    except pa.ArrowException as error:
+        raise UsageError(
+            f"{store.uri(SELECTION)} cannot be read as a decision ({sentence(error)}); `curate select` or "
+            "`curate run` makes it anew"
+        ) from error
 
 
 def score_files(store: Store) -> list[str]:

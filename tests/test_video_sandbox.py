@@ -142,7 +142,8 @@ def test_decord_that_is_not_installed_is_said_before_anything_runs(
 ) -> None:
     (tmp_path / "m.yaml").write_text(MANIFEST)
     monkeypatch.setattr("curation.plan.find_spec", lambda name: None if name == "decord" else object())
-    with pytest.raises(UsageError, match=r"m\.yaml:5: engine\.video_decoder: decord is not installed; say pyav, or install it: .*pip install"):
+    said = r"m\.yaml:5: engine\.video_decoder: decord is not installed; say pyav, or install it: .*pip install"
+    with pytest.raises(UsageError, match=said):
         make_plan(load(str(tmp_path / "m.yaml")))
 
 
