@@ -101,14 +101,3 @@ def test_importing_the_package_is_light() -> None:
     code = "import sys, curation; print(sorted({'torch', 'ray', 'pyarrow', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
-
-
-def test_readme_names_only_commands_and_targets_that_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    commands = set(re.findall(r"`?curate ([a-z][a-z-]*)", text))
-    known = set(re.findall(r"^\s+([\w-]+)\s{2,}", curate("--help").stdout, re.M))
-    assert commands <= known
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"^make ([\w-]+)", text, re.M)) <= targets
-    for link in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / link).exists(), link
