@@ -38,7 +38,8 @@ class Failure(str):
 class Params(BaseModel):
     """A stage's parameters as a manifest gives them; a stage subclasses it with its own fields.
 
-    valueless  fields that decide no value (a timeout, say): changing one computes nothing anew
+    valueless  parameters that do not affect the computed values (a timeout, for example); changing one does not
+               invalidate stored columns
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

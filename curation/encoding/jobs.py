@@ -41,7 +41,8 @@ class ShardJob:
     staged    the shard, until it is published
     done      the report of a shard that was made, committed after it
     failed    the report of a shard with records that cannot be encoded; none was made
-    sound     an empty mark: it was made once, but its records were dealt anew after another shard failed
+    sound     an empty marker file: the shard was encoded before, but its records have since been reassigned because
+              another shard failed
     """
 
     bucket: str

@@ -56,7 +56,8 @@ def summary_of(store: Store, job: ShardJob) -> dict[str, Any]:
 
 
 def remember(store: Store, jobs: Iterable[ShardJob], rounds: Iterable[ShardJob]) -> None:
-    """Mark the shards that could be made, but were dealt anew: the next run does not make them again."""
+    """Mark shards that were encoded but whose records were reassigned later, so that the next run does not encode them
+    again."""
     there, final = {entry.name for entry in store.list(WORK)}, set(jobs)
     for job in rounds:
         if job not in final and job.done in there:

@@ -1,4 +1,4 @@
-"""Of records that are the same, the best stays and each other one names it."""
+"""Keeps the best record of a group of duplicates; the others store its id in `duplicate_of`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Samples in WebDataset tars: a sample's members adjacent, keys without dots, headers without clocks."""
+"""Samples in WebDataset tars. The members of a sample are adjacent, and keys contain no dots. Tar headers carry no
+timestamps, so equal content gives equal bytes."""
 
 import io
 import json
