@@ -23,7 +23,7 @@ from PIL import Image
 
 from curation.models.training.edits import EDITS
 from curation.models.training.fit_copy_head import photos
-from curation.run import run
+from curation.phases import run
 
 MANIFEST = """
 name: copies

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.common import Row, seconds
 from benchmarks.videos import Rgb, damaged, encode
-from curation.run import run
+from curation.phases import run
 
 EVERY = 20
 SIZE = (96, 72)

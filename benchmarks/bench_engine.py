@@ -41,7 +41,7 @@ def memory(folder: Path, sizes: tuple[int, int]) -> Row:
         place.mkdir(parents=True)
         path = manifest(place, corpus(place / "photos", count, (160, 120)), LIGHT)
         code = (
-            "import resource, sys; from curation.run import run; "
+            "import resource, sys; from curation.phases import run; "
             f"run({str(path)!r}, {str(place / 'run')!r}, [], engine='inline'); "
             "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )

@@ -11,7 +11,7 @@ RUN = """
 import sys, threading
 import ray
 from curation.engine.ray_engine import RayEngine
-from curation.run import run
+from curation.phases import run
 
 engine, ended, used = RayEngine(), threading.Event(), [0.0]
 

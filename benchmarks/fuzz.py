@@ -27,9 +27,9 @@ from benchmarks.mutate import changed, damaged
 from curation.errors import CurationError
 from curation.expression import parse
 from curation.load import load
+from curation.phases import reselect, run
 from curation.plan import make_plan
 from curation.repair import repair, verify
-from curation.run import reselect, run
 from curation.shards.batches import BucketBatchSampler
 from curation.shards.reader import Shards
 from curation.stores.storage import Store

@@ -66,7 +66,7 @@ def run(
     retry: Annotated[bool, typer.Option("--retry", help="try quarantined records again")] = False,
 ) -> None:
     """Score, select, encode; continues where it stopped."""
-    from curation.run import run as run_manifest
+    from curation.phases import run as run_manifest
 
     run_manifest(manifest, out, overrides or (), engine=engine, address=address, retry=retry, report=True)
 
@@ -82,7 +82,7 @@ def plan(manifest: ManifestArgument, out: OutOption = None, overrides: SetOption
 @app.command()
 def select(directory: DirArgument, overrides: SetOption = None) -> None:
     """Decide again from stored scores; loads no model."""
-    from curation.run import reselect
+    from curation.phases import reselect
 
     reselect(directory, overrides or ())
 

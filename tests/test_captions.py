@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from curation.errors import NothingKept, UsageError
+from curation.phases import reselect, run
 from curation.reporting.ledger import Ledger, caption_lines
 from curation.reporting.why import tell
-from curation.run import reselect, run
 from curation.shards.dataset import LatentDataset
 
 ENCODE = "encode: {size: 64, buckets: square, reconstructions: 0}\n"

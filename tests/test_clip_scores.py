@@ -12,8 +12,8 @@ import pytest
 from helpers.scenes import Frames, pan, write_video
 from PIL import Image
 
+from curation.phases import run
 from curation.pixels import Pixels
-from curation.run import run
 from curation.stage import run_guarded
 from stages.overlay import Overlay, OverlayParams
 

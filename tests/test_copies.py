@@ -16,8 +16,8 @@ from curation.media.thumbnail import thumbnails
 from curation.models.packaged import WEIGHTS
 from curation.models.registry import open_model
 from curation.models.training.edits import EDITS
+from curation.phases import run
 from curation.pixels import Pixels
-from curation.run import run
 from curation.selection.duplicates import best_first, fallen_to
 from curation.selection.neighbours import CosineNeighbours
 from curation.selection.select import decide

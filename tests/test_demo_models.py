@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from curation.demo import digits, judge_digits, judge_moving, judge_shapes, moving, shapes
-from curation.run import run
+from curation.phases import run
 from curation.trainer import checkpoint
 from curation.trainer.train import train
 

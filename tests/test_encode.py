@@ -18,8 +18,8 @@ from curation.encoding.reconstruct import psnr_db
 from curation.errors import NothingKept, UsageError
 from curation.models import open_model, registry
 from curation.models.torchvision_mend import mend
+from curation.phases import reselect, run
 from curation.reporting.ledger import Ledger
-from curation.run import reselect, run
 from curation.shards.containers import container_of, open_shard
 from curation.shards.reader import Shards
 from curation.shards.sample import Sample

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from curation.models.vae import Vae
-from curation.run import run
+from curation.phases import run
 from curation.shards.reader import Shards
 
 ROWS = [{"file": f"{i}.png", "caption": f"noise, number {i}", "title": f"title {i}"} for i in range(5)]

@@ -19,8 +19,8 @@ from PIL import Image
 from curation.errors import CurationError, UsageError
 from curation.load import load
 from curation.models import registry
+from curation.phases import run
 from curation.reporting.report import write_report
-from curation.run import run
 from curation.shards.dataset import LatentDataset
 from curation.shards.reader import Shards
 from curation.shards.sample import MediaFile, Sample

@@ -18,7 +18,7 @@ from PIL import Image
 from skimage import data
 
 from curation.media.standardize import Recipe, size_conditioning, standardize
-from curation.run import run
+from curation.phases import run
 from curation.shards.containers import CONTAINERS
 from curation.shards.reader import Shards
 from curation.shards.sample import Sample

@@ -13,7 +13,7 @@ from helpers.corpus import write_corpus
 
 from curation.engine import choice
 from curation.engine.choice import RAY_PAYS_S, choose
-from curation.run import run
+from curation.phases import run
 
 MANIFEST = """\
 name: chosen
@@ -67,7 +67,7 @@ def test_a_script_that_runs_at_its_top_level_gets_the_bytes_of_one_process(tmp_p
     run(str(path), str(tmp_path / "one"), [], engine="inline")
     (tmp_path / "script.py").write_text(
         textwrap.dedent(f"""
-        from curation.run import run
+        from curation.phases import run
         print("the script runs")
         run({str(path)!r}, {str(tmp_path / "two")!r}, ["engine.workers=2"])
         """)

@@ -16,8 +16,8 @@ from PIL import Image
 from curation.encoding.extras import Extras, as_kind, chosen, common, kind_of
 from curation.errors import UsageError
 from curation.models import registry
+from curation.phases import run
 from curation.reporting.ledger import Ledger
-from curation.run import run
 from curation.shards import Shards
 from curation.shards.sample import Sample, portable
 from curation.shards.webdataset import TarShard, write

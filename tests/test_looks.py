@@ -16,7 +16,7 @@ from curation import rundir
 from curation.errors import UsageError
 from curation.manifest import Manifest
 from curation.media.phash import colours_of
-from curation.run import run
+from curation.phases import run
 from curation.selection.looks import colours_agree
 from curation.selection.select import decide
 

@@ -9,7 +9,7 @@ import pytest
 from helpers.scenes import pan, write_video
 from PIL import Image
 
-from curation.run import run
+from curation.phases import run
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 SIZE = (240, 136)

@@ -19,9 +19,9 @@ from PIL import Image
 from curation.errors import CurationError, Unavailable, UsageError
 from curation.models.openai_captioner import OpenAiCaptioner
 from curation.models.registry import absence, describe
+from curation.phases import run
 from curation.pixels import Pixels
 from curation.reporting.estimate import show_plan
-from curation.run import run
 from curation.stage import Failure, run_guarded
 from stages.caption import CLIP_PROMPT, PROMPT, Caption, CaptionParams
 

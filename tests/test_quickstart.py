@@ -9,11 +9,11 @@ import pyarrow.dataset as ds
 import pytest
 
 from curation.errors import CurationError
+from curation.phases import run
 from curation.quickstart.build import build
 from curation.quickstart.check import Tally, check
 from curation.quickstart.defects import DEFECTS
 from curation.quickstart.photos import PARTS
-from curation.run import run
 from curation.shards.reader import Shards
 
 MANIFEST = Path(__file__).parents[1] / "manifests" / "quickstart.yaml"

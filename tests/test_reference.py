@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from curation.encoding.latent_facts import warnings
 from curation.encoding.reference import calibration, reference_picture
 from curation.models import open_model
-from curation.run import run
+from curation.phases import run
 from curation.shards import LatentDataset, Shards
 
 

@@ -9,8 +9,8 @@ import pytest
 from helpers.corpus import write_corpus
 
 from curation.errors import CurationError
+from curation.phases import reselect, run
 from curation.repair import verify
-from curation.run import reselect, run
 from curation.stores.storage import Store
 
 

@@ -17,6 +17,7 @@ from helpers.corpus import write_corpus
 from curation import rundir
 from curation.errors import CurationError, NothingKept, UsageError
 from curation.manifest import EncodeSection
+from curation.phases import run
 from curation.plan import make_plan
 from curation.reporting import report_data
 from curation.reporting.album import strip
@@ -27,7 +28,6 @@ from curation.reporting.pictured import wanted
 from curation.reporting.report import write_report
 from curation.reporting.report_data import page_data
 from curation.reporting.report_html import embedded, page
-from curation.run import run
 from curation.stores.storage import Store
 
 HOSTILE = ['</script><script>alert("1")</script>', '"><img src=x onerror=alert(2)>', "a\x00b\u202ec\u2028 </bdi><!--"]

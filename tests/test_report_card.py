@@ -8,8 +8,8 @@ import pytest
 from helpers.corpus import write_corpus
 
 from curation.errors import UsageError
+from curation.phases import run
 from curation.reporting.card import write_card
-from curation.run import run
 
 MANIFEST = """\
 name: carded

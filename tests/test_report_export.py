@@ -10,9 +10,9 @@ import pytest
 from helpers.corpus import write_corpus
 
 from curation.errors import UsageError
+from curation.phases import reselect, run
 from curation.reporting.diff import diff
 from curation.reporting.export import COLUMNS, export_list
-from curation.run import reselect, run
 from curation.stores.storage import Store
 
 MANIFEST = """\

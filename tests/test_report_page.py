@@ -14,10 +14,10 @@ from helpers.corpus import write_corpus
 
 from curation import rundir
 from curation.errors import CurationError
+from curation.phases import run
 from curation.plan import make_plan
 from curation.reporting import report_data
 from curation.reporting.report import write_report
-from curation.run import run
 from curation.session import decide_run
 from curation.stores.storage import Store
 

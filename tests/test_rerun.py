@@ -7,8 +7,8 @@ import pytest
 from helpers.corpus import write_corpus
 
 from curation.errors import CurationError, NothingKept, UsageError
+from curation.phases import reselect, run
 from curation.reporting.ledger import Ledger
-from curation.run import reselect, run
 
 RECORDS = 20
 

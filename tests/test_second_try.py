@@ -12,7 +12,7 @@ from skimage import data
 from skimage.io import imsave
 
 from curation.media.sandbox import Decoder, StoodStill
-from curation.run import run
+from curation.phases import run
 from curation.scoring import second_try
 from curation.video.reader import VideoReader
 

@@ -15,7 +15,7 @@ from helpers.corpus import write_corpus
 from PIL import Image
 
 from curation.errors import CurationError, UsageError
-from curation.run import run
+from curation.phases import run
 from curation.trainer import checkpoint
 from curation.trainer.evaluate import Evaluation, evaluate, table
 from curation.trainer.sample import Painter, Request, Settings, newest, paint

@@ -16,8 +16,8 @@ from helpers.videos import number_in, numbered, write_video
 from curation.media.decode import Refused
 from curation.media.sandbox import Limits
 from curation.media.standardize import Recipe
+from curation.phases import run
 from curation.record import Span
-from curation.run import run
 from curation.video.clips import ClipRules, pieces
 from curation.video.reader import VideoReader
 from curation.video.scan import scan

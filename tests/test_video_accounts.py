@@ -13,8 +13,8 @@ from helpers.videos import numbered, without_first_packets, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.phases import run
 from curation.reporting import why
-from curation.run import run
 from curation.video.clips import ClipRules, pieces, shots_of
 from curation.video.given import given_pieces
 from curation.video.scan import scan

@@ -16,8 +16,8 @@ from curation.encoding.buckets import Bucket
 from curation.encoding.encode import BATCH_PIXELS, rows_at_once
 from curation.media.sandbox import Limits
 from curation.media.standardize import Recipe
+from curation.phases import run
 from curation.record import Span
-from curation.run import run
 from curation.video.cut import cut
 from curation.video.reader import VideoReader
 from curation.video.sampling import sample

@@ -14,7 +14,7 @@ import pytest
 from helpers.videos import numbered, write_video
 
 from curation.errors import CurationError
-from curation.run import run
+from curation.phases import run
 from curation.video.reader import on_disk
 
 

@@ -14,9 +14,9 @@ from benchmarks.videos import damaged
 from curation.errors import UsageError
 from curation.load import load
 from curation.media.sandbox import DecodeError, Decoder, Limits
+from curation.phases import run
 from curation.plan import make_plan
 from curation.record import SourceRow
-from curation.run import run
 from curation.video.clips import ClipRules
 from curation.video.reader import VideoReader
 from curation.video.split import split_rows

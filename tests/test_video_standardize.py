@@ -14,7 +14,7 @@ from skimage import data
 from curation.manifest import MediaSection
 from curation.media.sandbox import Limits
 from curation.media.standardize import Recipe
-from curation.run import run
+from curation.phases import run
 from curation.shards.reader import Shards
 from curation.video.mp4 import mp4
 from curation.video.reader import VideoReader
