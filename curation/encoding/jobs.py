@@ -8,7 +8,6 @@ import numpy as np
 import PIL
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from curation.captions.stage import GENERATED, GENERATED_SOURCE
@@ -229,6 +228,8 @@ def content_of(row: Mapping[str, Any]) -> str:
 def dealt(store: Store, which: pc.Expression | None = None) -> Iterator[pa.Table]:
     """What the last finished encode dealt (`DEAL`), a part at a time; nothing where there was none."""
     if store.exists(DEAL):
+        import pyarrow.dataset as ds  # it imports pandas, which takes half a second; most runs do without
+
         # With the schema of today: a deal of an earlier version lacks columns, which are null then.
         dataset = ds.dataset(store.path(DEAL), schema=DEAL_SCHEMA, format="parquet", filesystem=store.filesystem)
         for batch in dataset.to_batches(filter=which, batch_size=1 << 16):
