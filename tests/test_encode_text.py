@@ -158,5 +158,7 @@ def test_the_trainer_reads_a_part_by_its_name(corpus: Path, models: dict[str, Pa
 def test_what_cannot_be_had_is_said_by_the_plan(corpus: Path, models: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match=r"run.yaml:8: encode.text: .* it has no tokenizer|no folder"):
         encoded(corpus, {"model": "transformers:/nowhere/t5"})
-    with pytest.raises(UsageError, match=r"run.yaml:8: encode.text.encoder.layr: no such key 'layr', did you mean"):
+    with pytest.raises(
+        UsageError, match=r"run.yaml:8: encode.text.encoder.layr: no such key 'layr'; did you mean 'layer'"
+    ):
         encoded(corpus, {"model": f"transformers:{models['t5']}", "layr": 1})
