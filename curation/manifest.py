@@ -304,8 +304,8 @@ class EncodeSection(Section):
         Discriminator(_kind_of_text),
     ] = Field(
         "embedded",
-        description="the text encoder: embedded, a family's (sdxl, sd3, flux, wan), a mapping with `model:` and its "
-        "settings, or a list of several; null beside `latents: false` for captions as words",
+        description="the text encoder: embedded, a family's (sdxl, sd3, flux, wan, hunyuanvideo, ltx, qwen-image), a "
+        "mapping with `model:` and its settings, or a list of several; null beside `latents: false` for captions as words",
     )
     device: Literal["cpu", "cuda"] | None = Field(
         None, description="where the VAE and the text encoder compute; default: the manifest's `device:`"

@@ -18,9 +18,12 @@ PROMPTS = ["a red cat sits under a tree", "two boats, painted in oil", "sky " * 
 CLOSE = 1e-3
 FAMILIES = {
     "sdxl": ("StableDiffusionXLPipeline", ["clip", "clip_projected"]),
-    "sd3": ("StableDiffusion3Pipeline", ["clip_projected", "clip_projected", "t5"]),
+    "sd3": ("StableDiffusion3Pipeline", ["clip_projected", "clip_projected", "t5_wide"]),
     "flux": ("FluxPipeline", ["clip", "t5"]),
     "wan": ("WanPipeline", ["umt5"]),
+    "hunyuanvideo": ("HunyuanVideoPipeline", ["llama", "clip"]),
+    "ltx": ("LTXPipeline", ["t5"]),
+    "qwen-image": ("QwenImagePipeline", ["qwen2_5_vl"]),
 }
 
 
@@ -37,12 +40,12 @@ def pipeline(family: str, folder: Path) -> Any:
     for part, made in parts.items():
         made.save_pretrained(folder / part)
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
-    absent = {"sdxl": ["unet", "vae"], "wan": ["transformer", "vae"]}.get(family, ["transformer", "vae"])
-    return getattr(diffusers, name)(**parts, **dict.fromkeys(absent), scheduler=scheduler)
+    network = "unet" if family == "sdxl" else "transformer"
+    return getattr(diffusers, name)(**parts, **{network: None}, vae=None, scheduler=scheduler)
 
 
-def ours(family: str, folder: Path) -> tuple[list[Any], dict[str, list[Any]]]:
-    """Main states and further parts, before they are rounded to fp16."""
+def ours(family: str, folder: Path) -> dict[str, list[Any]]:
+    """Parts by name ("" where there is one alone), before they are rounded to fp16, which `encode` does."""
     model = open_model("text", text_spec(f"{family}:{folder}"))
     encoders = getattr(model, "encoders", {"": model})
     states: dict[str, list[Any]] = {}
@@ -53,7 +56,7 @@ def ours(family: str, folder: Path) -> tuple[list[Any], dict[str, list[Any]]]:
     for name, values in states.items():
         halfs = stored.main if name == next(iter(states)) else stored.more[name]
         assert all(np.array_equal(a, b.astype(np.float16)) for a, b in zip(halfs, values, strict=True))
-    return states[next(iter(states))], states
+    return states
 
 
 def gap(theirs: Any, made: Any) -> float:
@@ -92,21 +95,50 @@ def wan(pipe: Any, i: int, states: dict[str, list[Any]]) -> float:
     return gap(embeds[0, : len(made)], made)
 
 
-@pytest.mark.parametrize("compared", [sdxl, sd3, flux, wan], ids=lambda each: str(each.__name__))
-def test_a_preset_gives_what_its_pipeline_gives(
-    compared: Callable[[Any, int, dict[str, list[Any]]], float], tmp_path: Path
-) -> None:
-    family = compared.__name__
+def hunyuanvideo(pipe: Any, i: int, states: dict[str, list[Any]]) -> float:
+    embeds, pooled, mask = pipe.encode_prompt(PROMPTS[i], device="cpu")
+    return max(gap(embeds[0][mask[0].bool()], states["llama"][i]), gap(pooled, states["clip_l"][i]))
+
+
+def ltx(pipe: Any, i: int, states: dict[str, list[Any]]) -> float:
+    embeds, mask, _, _ = pipe.encode_prompt(
+        PROMPTS[i], device="cpu", do_classifier_free_guidance=False, max_sequence_length=128
+    )
+    return gap(embeds[0][mask[0].bool()], states[""][i])
+
+
+def qwen_image(pipe: Any, i: int, states: dict[str, list[Any]]) -> float:
+    embeds, mask = pipe.encode_prompt(PROMPTS[i], device="cpu")
+    assert mask is None or mask.all()
+    return gap(embeds[0], states[""][i])
+
+
+COMPARED: dict[str, Callable[[Any, int, dict[str, list[Any]]], float]] = {
+    "sdxl": sdxl,
+    "sd3": sd3,
+    "flux": flux,
+    "wan": wan,
+    "hunyuanvideo": hunyuanvideo,
+    "ltx": ltx,
+    "qwen-image": qwen_image,
+}
+
+
+@pytest.mark.parametrize("family", COMPARED)
+def test_a_preset_gives_what_its_pipeline_gives(family: str, tmp_path: Path) -> None:
+    compared = COMPARED[family]
     pipe = pipeline(family, tmp_path)
-    _, states = ours(family, tmp_path)
+    states = ours(family, tmp_path)
     with torch.no_grad():
         gaps = [compared(pipe, i, states) for i in range(len(PROMPTS))]
     print(f"largest difference of {family}: {max(gaps):.2g}")
     assert max(gaps) <= CLOSE
+    main = next(iter(states.values()))
+    assert main[0].shape != main[1].shape or np.abs(main[0] - main[1]).max() > 0.1  # the caption is read
 
 
 def test_every_preset_says_where_its_facts_come_from_and_what_it_lacks(tmp_path: Path) -> None:
-    assert set(PRESETS) == set(FAMILIES)
+    assert set(PRESETS) == set(FAMILIES) == set(COMPARED)
     for family, preset in PRESETS.items():
         assert preset.source.startswith(f"{FAMILIES[family][0]}.encode_prompt: ")
         problem = describe("text", text_spec(f"{family}:{tmp_path}")).problem

@@ -1,7 +1,10 @@
 """Text encoders: the library's own states, whatever the neighbours, from the plan to the index."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,7 +157,7 @@ def test_the_empty_caption_has_states_in_every_family(models: dict[str, Path]) -
 def test_bf16_moves_states_by_its_digits(models: dict[str, Path]) -> None:
     full, half = (TransformersText(f"{models['t5']}{query}").states(CAPTIONS) for query in ("", "?precision=bf16"))
     gaps = [np.linalg.norm(a - b) / np.linalg.norm(a) for (a,), (b,) in zip(full, half, strict=True)]
-    assert 0 < max(gaps) < 0.03 and half[0][0].dtype == np.float16
+    assert 0 < max(gaps) < 0.06 and half[0][0].dtype == np.float16
 
 
 def test_other_settings_and_other_files_are_other_encoders(models: dict[str, Path], tmp_path: Path) -> None:
@@ -221,6 +224,46 @@ def test_what_cannot_be_had_is_said_before_anything_runs(
 def test_wrong_settings_are_a_sentence(query: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         parsed(f"/models/clip?{query}")
+
+
+def test_values_that_fp16_does_not_hold_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(models["qwen2"], tmp_path / "qwen2")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"] *= 1e6
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CurationError, match="states of layer 0 are NaN, infinite or above 65,504"):
+        TransformersText(f"{folder}?layer=0").tokens(["a cat"])
+    assert np.isfinite(TransformersText(str(folder)).tokens(["a cat"])[0]).all()  # behind the final norm
+
+
+def test_without_transformers_the_command_that_brings_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    problem = TransformersText.describe("google/t5-v1_1-xxl?layer=-2").problem
+    assert problem and "pip install 'curation[production]'" in problem
+
+
+def test_a_hub_id_is_read_from_the_cache(models: dict[str, Path], tmp_path: Path) -> None:
+    """A pipeline's subfolder with the tokenizer beside it, as the hub's client lays it out, without a network."""
+    commit, cache = "0" * 40, tmp_path / "hub" / "models--owner--pipe"
+    snapshot = cache / "snapshots" / commit
+    shutil.copytree(models["t5"], snapshot / "text_encoder_2")
+    (snapshot / "tokenizer_2").mkdir()
+    for file in (snapshot / "text_encoder_2").glob("*token*"):
+        file.rename(snapshot / "tokenizer_2" / file.name)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    script = (
+        "from curation.models.registry import describe, open_model\n"
+        "spec = 'transformers:owner/pipe/text_encoder_2?layer=1'\n"
+        "info = describe('text', spec); assert not info.problem and info.sha256, info.problem\n"
+        "print(info.id, open_model('text', spec).tokens(['a red cat'])[0].tolist())"
+    )
+    told = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=told, capture_output=True, text=True, check=False)
+    states = TransformersText(f"{models['t5']}?layer=1").tokens(["a red cat"])[0].tolist()
+    assert done.stdout.strip() == f"transformers:owner/pipe/text_encoder_2?layer=1 {states}", done.stderr[-2000:]
 
 
 def test_weights_that_do_not_fit_are_not_left_at_random(models: dict[str, Path], tmp_path: Path) -> None:

@@ -13,6 +13,22 @@ from pydantic import Field
 from curation.models.text_several import several_spec
 from curation.models.text_spec import NAME, TextSettings
 
+HUNYUAN_VIDEO = (
+    "<|start_header_id|>system<|end_header_id|>\n\nDescribe the video by detailing the following aspects: "
+    "1. The main content and theme of the video."
+    "2. The color, shape, size, texture, quantity, text, and spatial relationships of the objects."
+    "3. Actions, events, behaviors temporal relationships, physical movement changes of the objects."
+    "4. background environment, light, style and atmosphere."
+    "5. camera angles, movements, and transitions used in the video:<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\n{caption}<|eot_id|>"
+)
+"""What the family was trained to read: DEFAULT_PROMPT_TEMPLATE of pipeline_hunyuan_video.py."""
+QWEN_IMAGE = (
+    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
+    "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{caption}<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+"""What the family was trained to read: `prompt_template_encode` of pipeline_qwenimage.py."""
 CLIP = {"layer": -2, "max_tokens": 77, "padded": True}
 
 
@@ -67,6 +83,27 @@ PRESETS = {
         "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
         (("umt5", "text_encoder", TextSettings(max_tokens=512)),),
         "WanPipeline.encode_prompt: UMT5's last state over at most 512 tokens, masked; behind them zeros",
+    ),
+    "hunyuanvideo": Preset(
+        "hunyuanvideo-community/HunyuanVideo",
+        (
+            ("llama", "text_encoder", TextSettings(layer=-3, max_tokens=351, template=HUNYUAN_VIDEO, skip=95)),
+            ("clip_l", "text_encoder_2", TextSettings(max_tokens=77, padded=True, pooled="only")),
+        ),
+        "HunyuanVideoPipeline.encode_prompt: Llama's hidden_states[-3] over 95 + 256 tokens, masked, without the "
+        "template's first 95; CLIP's pooler_output",
+    ),
+    "ltx": Preset(
+        "Lightricks/LTX-Video",
+        (("t5", "text_encoder", TextSettings(max_tokens=128, padded="seen")),),
+        "LTXPipeline.encode_prompt: T5's last state over 128 tokens with padding and no mask; its transformer is given "
+        "the mask",
+    ),
+    "qwen-image": Preset(
+        "Qwen/Qwen-Image",
+        (("qwen2_5_vl", "text_encoder", TextSettings(max_tokens=1058, template=QWEN_IMAGE, skip=34)),),
+        "QwenImagePipeline.encode_prompt: Qwen2.5-VL's last state over 34 + 1024 tokens, masked, without "
+        "the template's first 34",
     ),
 }
 

@@ -42,10 +42,10 @@ class TextSettings(BaseModel):
     pooled: bool | Literal["only"] = Field(
         False, description="store CLIP's pooled output too, as a part of its own; only: instead of the states"
     )
-    padded: bool = Field(
+    padded: bool | Literal["seen"] = Field(
         False,
         description="pad to max_tokens, let the model attend to the padding, and store its states too, as the "
-        "pipelines of SDXL, SD 3 and Flux do; default: masked and left out",
+        "pipelines of SDXL, SD 3 and Flux do; seen: attended to, but not stored (LTX); default: masked and not stored",
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of weights and arithmetic; stored is fp16")
 

@@ -94,7 +94,7 @@ class TransformersText:
         return {"pooled": named | {"dimensions": self.pooled_dimensions, "max_tokens": self.max_tokens}}
 
     def tokens(self, captions: Sequence[str]) -> list[NDArray[np.float16]]:
-        """float16 [n, D] each, n <= max_tokens; trimmed to the mask unless `padded`. Of `pooled: only` [1, P]."""
+        """float16 [n, D] each, n <= max_tokens; trimmed to the mask unless `padded: true`. Of `pooled: only` [1, P]."""
         return self.encode(captions).main
 
     def encode(self, captions: Sequence[str]) -> TextStates:
@@ -114,7 +114,7 @@ class TransformersText:
         out: list[tuple[NDArray[Any], ...]] = []
         for (_, mask), answer in zip(rows, self.network.run(CALL, rows), strict=True):
             pooled = tuple(each[None] for each in answer if each.ndim == 1)
-            kept = len(mask) if self.settings.padded else int(mask.sum())
+            kept = len(mask) if self.settings.padded is True else int(mask.sum())
             out.append((*(each[self.settings.skip : kept] for each in answer if each.ndim == 2), *pooled))
         return out
 

@@ -111,10 +111,10 @@ def load_model(place: str, folder: Path, settings: TextSettings, dtype: Any) -> 
         kind = config["model_type"]
         if kind in CLIP:
             plain = config.get("architectures") == ["CLIPTextModel"]
-            factory = transformers.CLIPTextModel if plain else transformers.CLIPTextModelWithProjection
+            name = "CLIPTextModel" if plain else "CLIPTextModelWithProjection"
         else:
-            factory = getattr(transformers, ENCODERS[kind]) if kind in ENCODERS else transformers.AutoModel
-        model, report = factory.from_pretrained(
+            name = ENCODERS.get(kind, "AutoModel")
+        model, report = getattr(transformers, name).from_pretrained(
             str(folder),
             dtype=dtype,
             use_safetensors=True,

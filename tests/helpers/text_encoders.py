@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from curation.models.text_presets import HUNYUAN_VIDEO, QWEN_IMAGE
 from curation.models.torchvision_mend import mend
 
 CAPTIONS = [
@@ -15,7 +16,7 @@ CAPTIONS = [
 ]
 SPECIAL = ["<pad>", "<unk>", "<bos>", "<eos>"]
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
-DECODER = SIZE | {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 1024}
+DECODER = SIZE | {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 2048}
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "feed_forward_proj": "gated-gelu"}
 ROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}
 VISION = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 32, "out_hidden_size": 32}
@@ -31,7 +32,8 @@ def tokenizer(begins: bool = False, ends: bool = False, longest: int = 1024) -> 
     fast.pre_tokenizer, fast.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
     letters = pre_tokenizers.ByteLevel.alphabet()
     fast.train_from_iterator(
-        CAPTIONS, trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=letters)
+        [*CAPTIONS, *[HUNYUAN_VIDEO, QWEN_IMAGE] * 3],
+        trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL, initial_alphabet=letters),
     )
     single = " ".join([*(["<bos>"] if begins else []), "$A", *(["<eos>"] if ends else [])])
     fast.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<bos>", 2), ("<eos>", 3)])
@@ -48,7 +50,7 @@ def tokenizer(begins: bool = False, ends: bool = False, longest: int = 1024) -> 
 def tokens_of(kind: str) -> Any:
     if kind.startswith("clip"):
         return tokenizer(True, True, 77)
-    if kind in ("t5", "umt5"):
+    if kind in ("t5", "t5_wide", "umt5"):
         return tokenizer(ends=True)
     return tokenizer(begins=kind.startswith(("gemma", "llama")))
 
@@ -69,6 +71,7 @@ def model_of(kind: str) -> Any:
                 t.CLIPTextConfig(**SIZE, **ids, projection_dim=24, hidden_act="gelu")
             ),
             "t5": lambda: t.T5EncoderModel(t.T5Config(**T5, **ids)),
+            "t5_wide": lambda: t.T5EncoderModel(t.T5Config(**T5 | {"d_model": 80}, **ids)),
             "umt5": lambda: t.UMT5EncoderModel(t.UMT5Config(**T5, **ids)),
             "gemma2": lambda: t.Gemma2ForCausalLM(t.Gemma2Config(**language)),
             "gemma3_text": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**language)),
