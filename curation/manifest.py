@@ -305,7 +305,7 @@ class EncodeSection(Section):
     ] = Field(
         "embedded",
         description="the text encoder: embedded, a family's (sdxl, sd3, flux, wan, hunyuanvideo, ltx, qwen-image), a "
-        "mapping with `model:` and its settings, or a list of several; null beside `latents: false` for captions as words",
+        "mapping with `model:` and its settings, or a list; null beside `latents: false` for captions as words",
     )
     device: Literal["cpu", "cuda"] | None = Field(
         None, description="where the VAE and the text encoder compute; default: the manifest's `device:`"

@@ -167,7 +167,14 @@ def test_the_forms_of_text() -> None:
     ("text", "sentence"),
     [
         ([], "an empty list names no text encoder"),
-        (["embedded", "embedded"], "two text encoders have the name 'embedded'"),
+        (["embedded", "embedded"], "two text parts have the name 'embedded'"),
+        (
+            [
+                {"model": "transformers:x", "name": "clip", "pooled": True},
+                {"model": "transformers:y", "name": "clip_pooled"},
+            ],
+            "two text parts have the name 'clip_pooled'",
+        ),
         ({"model": "embedded", "layer": 1}, "'embedded' takes no settings"),
         ({"model": "sdxl", "layer": 1}, "the preset 'sdxl' brings its own settings"),
         ({"model": "transformers:x", "template": "no place"}, "says once where the caption stands"),

@@ -130,8 +130,9 @@ def text_spec(given: Text | Sequence[Text]) -> str:
     if len(named) == 1:
         return named[0][1]
     names = [name for name, _ in named]
+    names += [f"{name}_pooled" for name, spec in named if "pooled=true" in spec.partition("?")[2].split("&")]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two text encoders have the name '{twice[0]}'; give each a `name:` of its own")
+        raise ValueError(f"two text parts have the name '{twice[0]}'; give each encoder a `name:` of its own")
     return several_spec(named)
 
 
