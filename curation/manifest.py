@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from curation.models.text_presets import Text, TextSection, text_spec
 from curation.video.rates import standard
 
 
@@ -244,6 +245,13 @@ def _rate(value: Any) -> Any:
     return standard(rate)
 
 
+def _kind_of_text(value: Any) -> str:
+    """Which of the forms of `text:` a value is, so that a mistake is told of that form alone."""
+    if value is None or isinstance(value, str):
+        return "null" if value is None else "name"
+    return "list" if isinstance(value, list | tuple) else "encoder"
+
+
 class EncodeSection(Section):
     size: int = Field(
         256, gt=0, le=65_536, multiple_of=8, description="side of the square whose area every bucket has, px"
@@ -288,8 +296,16 @@ class EncodeSection(Section):
         description="of the VAE's convolutions and products when it encodes; bf16 (autocast) is faster on a GPU and "
         "moves latents by one or two hundredths of their spread",
     )
-    text: str | None = Field(
-        "embedded", description="the text encoder; null beside `latents: false` for captions as words"
+    text: Annotated[
+        Annotated[str, Tag("name")]
+        | Annotated[TextSection, Tag("encoder")]
+        | Annotated[tuple[Text, ...], Tag("list")]
+        | Annotated[None, Tag("null")],
+        Discriminator(_kind_of_text),
+    ] = Field(
+        "embedded",
+        description="the text encoder: embedded, a family's (sdxl, sd3, flux, wan, hunyuanvideo, ltx, qwen-image), a "
+        "mapping with `model:` and its settings, or a list; null beside `latents: false` for captions as words",
     )
     device: Literal["cpu", "cuda"] | None = Field(
         None, description="where the VAE and the text encoder compute; default: the manifest's `device:`"
@@ -321,6 +337,18 @@ class EncodeSection(Section):
         if self.latents and self.text is None:
             raise ValueError("latents are trained on with text states; `text: null` goes with `latents: false`")
         return self
+
+    @field_validator("text")
+    @classmethod
+    def _names_encoders(cls, text: Any) -> Any:
+        if text is not None:
+            text_spec(text)
+        return text
+
+    @property
+    def text_model(self) -> str:
+        """The text encoders as the name of one model; "" where captions are words alone."""
+        return "" if self.text is None else text_spec(self.text)
 
     @field_validator("buckets")
     @classmethod

@@ -167,7 +167,7 @@ def make_plan(loaded: Loaded, gpus: int | None = None) -> Plan:
             vae = _model("vae", encode.vae, loaded.where("encode", "vae"))
             check_shapes(loaded, vae, clips=any(stage.name == "clips" for stage in stages))
         if encode.text is not None:
-            text = _model("text", encode.text, loaded.where("encode", "text"))
+            text = _model("text", encode.text_model, loaded.where("encode", "text"))
     _check_select(loaded, stages)
     check_names(loaded)
     plan = Plan(loaded, tuple(stages), vae, text, device)

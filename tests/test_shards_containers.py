@@ -34,6 +34,25 @@ def test_samples_come_back_to_the_byte(container: Container, tmp_path: Path, log
         assert all(same(written[i], shard[i]) for i in (149, 0, 63, 64, 7, 128))
 
 
+def test_text_parts_come_back_by_name(container: Container, tmp_path: Path) -> None:
+    """Of samples with none, one and two captions; names that could be taken for those of other columns too."""
+    written = samples(70)
+    for i, sample in enumerate(written):
+        for width, name in ((5, "clip_g_pooled"), (3, "shape"), (2, "lengths_of_x")):
+            sample.parts[name] = [np.full((1 + k, width), i + k, np.float16) for k in range(len(sample.texts))]
+    container.write(tmp_path / "s", written)
+    read = list(container.open(pa.py_buffer((tmp_path / "s").read_bytes()), "s"))
+    assert all(same(a, b) for a, b in zip(written, read, strict=True))
+    assert {"part_lengths", "text_lengths"}.isdisjoint(read[2].meta)
+
+
+def test_a_sample_that_lacks_a_part_is_not_taken_for_whole(tmp_path: Path) -> None:
+    written = samples(3)
+    written[1].parts["t5"] = [np.zeros((2, 2), np.float16)]
+    with pytest.raises(pa.ArrowInvalid, match="with and without"):
+        CONTAINERS["parquet"].write(tmp_path / "s", written)
+
+
 def test_the_same_samples_give_the_same_bytes(container: Container, tmp_path: Path) -> None:
     for name in "ab":
         container.write(tmp_path / name, samples(70))

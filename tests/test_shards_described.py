@@ -52,6 +52,8 @@ def changed(index: Any, keys: tuple[str | int, ...], value: Any) -> Any:
         (("text", "dimensions"), 0, r"index\.json: text\.dimensions: "),
         (("null_text", "shape"), [1, 10**9], r"index\.json: null_text: fp16 holds 4 bytes, which the shape"),
         (("null_text", "fp16"), "?", r"index\.json: null_text: fp16 is not base64"),
+        (("text_parts",), {"../x": {}}, r"index\.json: text_parts\."),
+        (("text_parts",), {"t5": {"id": "t", "sha256": "", "dimensions": 8}}, r"text_parts\.t5\.null: Field required"),
         (("statistics",), None, r"index\.json: statistics: they are null beside a VAE"),
         (("statistics", "normalized_rms"), "1", r"index\.json: statistics\.normalized_rms: "),
         (("statistics", "mean"), None, r"index\.json: statistics\.mean: "),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from curation.errors import CurationError
@@ -28,10 +28,11 @@ class Keys:
 
 @dataclass
 class Parts:
-    """What there is of a sample; a part that is None is not wanted, or still to be made."""
+    """What there is of a sample; a part that is None is not wanted, or still to be made. `more`: further text parts."""
 
     posterior: Posterior | None = None
     texts: list[Halfs] | None = None
+    more: dict[str, list[Halfs]] = field(default_factory=dict)
     media: MediaFile | None = None
     fitted: dict[str, Any] | None = None
 
@@ -82,4 +83,5 @@ def _parts(old: Sample, holds: set[str]) -> Parts:
     posterior = (old.mean, old.logvar) if "key" in holds and old.mean is not None else None
     media = old.media if "media_key" in holds else None
     fitted = {name: old.meta[name] for name in FITTED} if posterior or media else None
-    return Parts(posterior, old.texts if "text_key" in holds else None, media, fitted)
+    texts, more = (old.texts, old.parts) if "text_key" in holds else (None, {})
+    return Parts(posterior, texts, more, media, fitted)

@@ -25,6 +25,7 @@ from curation.manifest import EncodeSection
 from curation.media.sandbox import Decoder, Limits
 from curation.media.standardize import Recipe, Standardized, size_conditioning
 from curation.models import ModelInfo, open_model
+from curation.models.text_spec import TextStates, encoded
 from curation.models.vae import Vae
 from curation.plan import digest
 from curation.scoring.score import RunContext
@@ -96,7 +97,7 @@ class ShardEncoder:
 
     @property
     def text(self) -> Any:
-        return open_model("text", str(self.settings.encode.text), self.settings.text_device)
+        return open_model("text", self.settings.encode.text_model, self.settings.text_device)
 
     def encode_item(self, item: dict[str, Any]) -> dict[str, Any]:
         """Make the shard of a job, or report the records that cannot be encoded; the report comes last.
@@ -214,7 +215,9 @@ class ShardEncoder:
             parts = batch.parts[i]
             if parts.texts is None and i not in batch.failed:
                 try:
-                    parts.texts = self.text.tokens(self._captions(row)) if batch.keys[i].text_key else []
+                    wanted = batch.keys[i].text_key is not None
+                    states = encoded(self.text, self._captions(row)) if wanted else TextStates([])
+                    parts.texts, parts.more = states.main, states.more
                 except Unavailable:
                     raise
                 except Exception as error:  # noqa: BLE001 (one caption must not cost a shard)
@@ -248,7 +251,7 @@ class ShardEncoder:
             box = box or (0, 0, row["width"], row["height"])
             meta |= size_conditioning(box, tuple(meta["crop_ltrb"]), resized, (bucket.width, bucket.height))
             meta["crop_ltrb"] = [float(edge) for edge in meta["crop_ltrb"]]
-        return Sample(row["id"], mean, logvar, parts.texts, meta, parts.media)
+        return Sample(row["id"], mean, logvar, parts.texts, meta, parts.media, parts.more)
 
     def standardized(self, row: dict[str, Any]) -> Standardized | str:
         """A record's pixels for its bucket, or the sentence why there are none."""

@@ -5,16 +5,19 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 from curation.encoding.account import Footage
 from curation.encoding.jobs import WORK, encode_fingerprint
 from curation.encoding.reference import calibration
 from curation.manifest import EncodeSection
 from curation.models import ModelInfo, open_model
+from curation.models.text_spec import described_main, described_parts, encoded
 from curation.plan import Plan
 from curation.shards.sample import FORMAT_VERSION
 from curation.shards.scaling import USUAL_RMS, normalized_rms
@@ -32,7 +35,7 @@ def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> 
     encode = plan.loaded.manifest.encode
     assert encode
     vae = _vae(plan.vae, encode, store) if plan.vae else None
-    text = _text(plan.text, str(encode.text), store) if plan.text else None
+    text = _text(plan.text, encode.text_model, store) if plan.text else None
     sums = [report["sums"] for report in reports]
     buckets = Counter[str]()
     for report in reports:
@@ -44,8 +47,9 @@ def index_of(plan: Plan, reports: Sequence[Mapping[str, Any]], store: Store) -> 
         "buckets": buckets,
         "format": encode.shards.format,
         "vae": vae,
-        "text": text and {key: text[key] for key in ("id", "spec", "sha256", "dimensions", "max_tokens")},
+        "text": text and {key: text[key] for key in text if key not in ("null", "parts")},
         "null_text": text and text["null"],
+        **({"text_parts": text["parts"]} if text and text.get("parts") else {}),
         "media": media_facts(encode.media, encode.fps) if encode.media else None,
         "footage": Footage.total([report["footage"] for report in reports]),
         "preprocessing": {
@@ -82,12 +86,19 @@ def _vae(info: ModelInfo, encode: EncodeSection, store: Store) -> dict[str, Any]
 def _text(info: ModelInfo, spec: str, store: Store) -> dict[str, Any]:
     def look() -> dict[str, Any]:
         text = open_model("text", spec)
-        null = np.asarray(text.tokens([""])[0], np.float16)
-        encoded = {"shape": list(null.shape), "fp16": base64.b64encode(null.tobytes()).decode()}
+        null = encoded(text, [""])
         sizes = {"dimensions": text.dimensions, "max_tokens": text.max_tokens}
-        return {"id": info.id, "sha256": info.sha256, **sizes, "null": encoded}
+        facts = {"id": info.id, "sha256": info.sha256, "spec": spec, **sizes, "null": _stored(null.main[0])}
+        parts = {name: known | {"null": _stored(null.more[name][0])} for name, known in described_parts(text).items()}
+        return facts | described_main(text) | ({"parts": parts} if parts else {})
 
-    return _remembered(store, "text", info, look) | {"spec": spec}
+    return _remembered(store, "text", replace(info, id=f"{info.id} {spec}"), look)
+
+
+def _stored(states: NDArray[np.float16]) -> dict[str, Any]:
+    """States of one caption as JSON: their shape, and base64 of the fp16."""
+    halfs = np.asarray(states, np.float16)
+    return {"shape": list(halfs.shape), "fp16": base64.b64encode(halfs.tobytes()).decode()}
 
 
 def _remembered(store: Store, role: str, info: ModelInfo, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:

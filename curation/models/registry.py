@@ -109,8 +109,13 @@ ROLES: dict[str, Role] = {
         production="efficientnet",
     ),
     "text": Role(
-        methods="tokens(captions: list[str]) -> list of float16 [n, D], trimmed; `dimensions`, `max_tokens`",
-        backends={"minilm": f"{_HERE}.minilm:MiniLm"},
+        methods="tokens(captions: list[str]) -> list of float16 [n, D], trimmed; `dimensions`, `max_tokens`; with "
+        "further parts also encode(captions) -> TextStates, parts() and about(), see `text_spec`",
+        backends={
+            "minilm": f"{_HERE}.minilm:MiniLm",
+            "transformers": f"{_HERE}.transformers_text:TransformersText",
+            "several": f"{_HERE}.text_several:SeveralText",
+        },
         embedded="minilm",
         production="minilm",
     ),

@@ -17,6 +17,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
     """Samples as tensors, by number in the order of the index.
 
     root, vae, verify  as for `Shards`, which also says what is refused
+    text               name of the text part that items hold, see `Shards`
     sample             draw from the posterior; False for its mean
     seed, epoch        what draws depend on beside the sample's id; a `BucketBatchSampler` says the epoch with each
                        number, without one set `epoch` before each pass
@@ -27,9 +28,15 @@ class LatentDataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, root: str, vae: str | None = None, sample: bool = True, seed: int = 0, verify: bool = True
+        self,
+        root: str,
+        vae: str | None = None,
+        sample: bool = True,
+        seed: int = 0,
+        verify: bool = True,
+        text: str | None = None,
     ) -> None:
-        self.shards = Shards(root, vae, verify)
+        self.shards = Shards(root, vae, verify, text)
         self.channels: int = self.shards.vae["channels"]  # raises where there are no latents
         self.sample, self.seed, self.epoch = sample, seed, 0
 

@@ -103,6 +103,12 @@ class NullText(Part):
         return tuple(shape) if isinstance(shape, list) else shape
 
 
+class TextPart(Text):
+    """A further text part, with its states of the empty caption."""
+
+    null: NullText
+
+
 class Index(Part):
     """The whole of it."""
 
@@ -115,6 +121,7 @@ class Index(Part):
     nan_count: Count
     buckets: dict[str, Count] | None = None
     media: dict[str, Any] | None = None
+    text_parts: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], TextPart] = {}
 
     @model_validator(mode="after")
     def _adds_up(self) -> "Index":

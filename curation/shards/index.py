@@ -1,6 +1,7 @@
 """shards/index.json: what the shards are, how their latents were made, and how to undo it.
 
 `vae` and `statistics` are null in shards of media alone, `text` and `null_text` where captions are words alone;
+`text_parts` has further text parts by name, absent where there are none: the keys of `text`, and `null` as `null_text`.
 `media` says how media were written, null or absent where there are none.
 """
 

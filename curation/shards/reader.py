@@ -34,14 +34,17 @@ class Shards:
     root    the run's shards/ folder, a path or URL
     vae     weights' sha256 that the caller will decode with; another VAE's latents are refused
     verify  whether each shard's bytes are hashed when it is first opened in this process
+    text    name of the text part that `sample.texts`, `null_text` and the index's `text` are to be, where the shards
+            have several; None: the first
 
     Raises CurationError with a sentence: no or damaged index, wrong VAE, a scaling that is not that
     VAE's, NaNs; and when a shard is opened: missing, cut short, altered, other counts or shapes than the index says.
     """
 
-    def __init__(self, root: str, vae: str | None = None, verify: bool = True) -> None:
+    def __init__(self, root: str, vae: str | None = None, verify: bool = True, text: str | None = None) -> None:
         self.store = Store(root)
         self.index = index_file.read(self.store)
+        self.text = self._chosen(text)
         self.verify = verify
         self._check(root, vae)
         self.entries: list[dict[str, Any]] = self.index["shards"]
@@ -65,6 +68,23 @@ class Shards:
                 "`latents: true` to train on them"
             )
         return made_by
+
+    @property
+    def text_parts(self) -> list[str]:
+        """Names of the text parts beside the first, such as clip_g and clip_g_pooled."""
+        return list(self.index.get("text_parts", {}))
+
+    def _chosen(self, text: str | None) -> str | None:
+        """The part that is not the first one, with the index changed to tell of it. Raises CurationError."""
+        if text is None or text == (self.index["text"] or {}).get("name"):
+            return None
+        if text not in self.text_parts:
+            first = (self.index["text"] or {}).get("name")
+            known = ", ".join(filter(None, [first, *self.text_parts])) or "one without a name"
+            raise CurationError(f"{self.store.root} has no text states named '{text}'; there are: {known}")
+        part = self.index["text_parts"][text]
+        self.index = self.index | {"text": {key: part[key] for key in part if key != "null"}, "null_text": part["null"]}
+        return text
 
     def _check(self, root: str, vae: str | None) -> None:
         if self.index["vae"] is None and vae is None:
@@ -159,6 +179,10 @@ class Shards:
             raise CurationError(f"{name}: {sample.id} has the shape {shape}, the bucket's is {expected}")
         if sample.media is None and self.index.get("media"):
             raise CurationError(f"{name}: {sample.id} has no media, which the index promises: encode it again")
+        if self.text is not None:
+            if self.text not in sample.parts:
+                raise CurationError(f"{name}: {sample.id} has no text part '{self.text}': encode it again")
+            sample.texts = sample.parts[self.text]
         return sample
 
     def shape(self, shard: int) -> tuple[int, int, int, int]:

@@ -37,6 +37,8 @@ class Sample:
              scores ...; original_size, crop_top_left and target_size as SDXL's conditioning has them, (height, width)
              and (top, left), see `curation.media.standardize.size_conditioning` (absent in shards of older versions)
     media    the standardized pixels as a file, where the manifest asks for `media:`
+    parts    further text parts by name, such as another encoder's states or a pooled output [1, P]: as `texts`, an
+             array a caption
     """
 
     id: str
@@ -45,6 +47,7 @@ class Sample:
     texts: list[Halfs]
     meta: dict[str, Any] = field(default_factory=dict)
     media: MediaFile | None = None
+    parts: dict[str, list[Halfs]] = field(default_factory=dict)
 
     @property
     def latents(self) -> Halfs:

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from curation.errors import CurationError
-from curation.shards.sample import MEDIA, MediaFile, Sample, joined_texts, portable, restored, split_texts
+from curation.shards.sample import MEDIA, Halfs, MediaFile, Sample, joined_texts, portable, restored, split_texts
 
 SUFFIX = ".tar"
 MEAN, LOGVAR = "latent_mean.npy", "latent_logvar.npy"
+PART = "text_of_"
+_PART = PART.encode()
 _BLOCK = 512
 _WRITE = 1 << 20
 """Bytes written at once: the page cache keeps them in larger pieces, which are mapped with fewer faults."""
@@ -29,7 +32,8 @@ _MEDIA = [(suffix, suffix.encode()) for suffix in MEDIA]
 def write(path: Path, samples: Iterable[Sample]) -> None:
     """Write a tar; the same samples give the same bytes.
 
-    Members of each: json, latent_mean.npy, latent_logvar.npy (where there is one), text.npy. With media also mp4,
+    Members of each: json, latent_mean.npy, latent_logvar.npy (where there is one), text.npy, and text_of_NAME.npy for
+    each further text part. With media also mp4,
     jpg, png or webp, and txt, its first caption, so that loaders of image-text and video-text tars read it as it is.
     """
     with (
@@ -37,18 +41,26 @@ def write(path: Path, samples: Iterable[Sample]) -> None:
         tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for sample in samples:
-            meta = portable({**sample.meta, "id": sample.id, "text_lengths": [len(text) for text in sample.texts]})
-            _add(
-                tar, f"{sample.id}.json", json.dumps(meta, sort_keys=True, ensure_ascii=True, allow_nan=False).encode()
-            )
+            _add(tar, f"{sample.id}.json", _json(sample))
             if sample.mean is not None:
                 _add(tar, f"{sample.id}.{MEAN}", _npy(sample.mean))
             if sample.logvar is not None:
                 _add(tar, f"{sample.id}.{LOGVAR}", _npy(sample.logvar))
             _add(tar, f"{sample.id}.text.npy", _npy(joined_texts(sample.texts)))
+            for name in sorted(sample.parts):
+                _add(tar, f"{sample.id}.{PART}{name}.npy", _npy(joined_texts(sample.parts[name])))
             if sample.media is not None:
                 _add(tar, f"{sample.id}.{sample.media.suffix}", bytes(sample.media.data))
                 _add(tar, f"{sample.id}.txt", "".join(sample.meta["captions"][:1]).encode(errors="replace"))
+
+
+def _json(sample: Sample) -> bytes:
+    """The member json: meta, the id, and how many states each caption has in each text part."""
+    lengths: dict[str, Any] = {"text_lengths": [len(text) for text in sample.texts]}
+    if sample.parts:
+        lengths["part_lengths"] = {name: [len(text) for text in sample.parts[name]] for name in sample.parts}
+    meta = portable({**sample.meta, "id": sample.id, **lengths})
+    return json.dumps(meta, sort_keys=True, ensure_ascii=True, allow_nan=False).encode()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -96,11 +108,20 @@ class TarShard:
             media = next((MediaFile(name, self._body(members[key])) for name, key in _MEDIA if key in members), None)
             if mean is None and media is None:
                 raise KeyError(_LATENTS[0])
-            return Sample(meta.pop("id"), mean, logvar, texts, restored(meta), media)
+            parts = self._parts(members, meta.pop("part_lengths", {}))
+            return Sample(meta.pop("id"), mean, logvar, texts, restored(meta), media, parts)
         except (KeyError, ValueError) as error:
             problem = f"no {error.args[0].decode()}" if isinstance(error.args[0], bytes) else str(error)
             what = f"the sample {self._keys[position].decode()} is incomplete or damaged ({problem})"
             raise CurationError(f"{self._name}: {what}: encode it again") from error
+
+    def _parts(self, members: dict[bytes, tuple[int, int]], lengths: dict[str, list[int]]) -> dict[str, list[Halfs]]:
+        """The further text parts by name; of a sample without captions each is an empty list."""
+        names = {key: key[len(_PART) : -len(".npy")].decode() for key in members if key.startswith(_PART)}
+        return {
+            name: split_texts(_array(self._body(members[key])), lengths.get(name, []))
+            for key, name in sorted(names.items())
+        }
 
     def _body(self, place: tuple[int, int]) -> memoryview:
         return self._data[place[0] : place[1]]

@@ -46,6 +46,9 @@ class TrainConfig(BaseModel):
     captions: Mapping[str, float] | None = Field(
         None, description="weight of each caption source, such as {alt: 1, vlm: 3}; default all captions alike"
     )
+    text: str | None = Field(
+        None, description="name of the shards' text part that captions are read through; default the first"
+    )
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained with the empty caption")
     sample_posterior: bool = Field(True, description="draw latents from the posterior each time; or take its mean")
     shuffle_shards: int = Field(16, ge=1, description="samples are shuffled among this many shards of a bucket")

@@ -39,7 +39,8 @@ def train(source: str, out: str | None, overrides: Sequence[str], address: str |
     Raises CurationError or UsageError with a sentence; Preempted after SIGTERM.
     """
     job = job_of(source, out, overrides)
-    config, shards = TrainConfig.model_validate(job.config), Shards(job.shards)
+    config = TrainConfig.model_validate(job.config)
+    shards = Shards(job.shards, text=config.text)
     for line in head(config, shards, Store(job.out)):
         console().print(line, highlight=False, soft_wrap=True)
     with RunLock(Store(job.out)):  # two trainings into one directory would write each other's checkpoints
@@ -148,7 +149,7 @@ def work(job: dict[str, Any]) -> None:
     rank, world = rank_and_world()
     if world > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
-    batches = Batches(Shards(job["shards"]), config, rank, world)
+    batches = Batches(Shards(job["shards"], text=config.text), config, rank, world)
     saved = checkpoint.latest(out)
     first = None if saved or not config.init else first_weights(config, batches.shards.index)
     trainer = Trainer(batches, config, first)

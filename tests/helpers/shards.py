@@ -47,6 +47,10 @@ def samples(count: int, seed: int = 0, bucket: str = "1x32x48", logvar: str = "c
 def same(a: Sample, b: Sample) -> bool:
     """Equal to the byte."""
     pairs = [(a.mean, b.mean), *zip(a.texts, b.texts, strict=True)]
+    if a.parts.keys() != b.parts.keys():
+        return False
+    for name in a.parts:
+        pairs += zip(a.parts[name], b.parts[name], strict=True)
     if a.logvar is not None and b.logvar is not None:
         pairs.append((a.logvar, b.logvar))
     arrays = all(
