@@ -63,10 +63,10 @@ def pack(files: Sequence[Path], work: Path) -> Row:
 
 def perceptual(files: Sequence[Path]) -> list[Row]:
     """(c): with the decode on both sides, and the hash alone."""
-    from curation.models.torchvision_mend import mend
+    from curation.models.patch_torchvision import patch_torchvision
     from stages.phash import phash
 
-    mend()
+    patch_torchvision()
     logging.disable(logging.INFO)
     from imagededup.methods import PHash
 

@@ -40,9 +40,9 @@ def _photos(folder: Path, count: int, part: int) -> list[str]:
 
 
 def _models(folder: Path, tiny: bool) -> None:
-    from curation.models.torchvision_mend import mend
+    from curation.models.patch_torchvision import patch_torchvision
 
-    mend()
+    patch_torchvision()
     import diffusers
     import open_clip
     import torch

@@ -52,7 +52,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Loaded:
         what = ascii(error.object)[:80]
         raise UsageError(f"{path}: {what} holds half of a character (a lone surrogate)") from error
     except ValidationError as error:
-        raise UsageError("\n".join(_told(list(_sentences(error, path, lines))))) from error
+        raise UsageError("\n".join(_bounded(list(_sentences(error, path, lines))))) from error
 
 
 def _absolute(manifest: Manifest, base: str) -> Manifest:
@@ -134,7 +134,7 @@ def _position(items: list[Any], step: str, where: str) -> int:
     )
 
 
-def _told(sentences: list[str]) -> list[str]:
+def _bounded(sentences: list[str]) -> list[str]:
     more = len(sentences) - SHOWN
     return sentences[:SHOWN] + ([f"... and {more:,} more mistakes"] if more > 0 else [])
 

@@ -51,7 +51,7 @@ class Probe(Stage):
         "variable_fps": Column(pa.bool_(), "whether frames lie on no grid, or more than 1 % of its places are empty"),
         "rotation": Column(pa.int16(), "degrees clockwise that the file asks to be turned by: 0, 90, 180, 270; done"),
         "pixel_format": Column(pa.string(), "as the codec stores it: yuv420p, yuv420p10le, yuva420p ..."),
-        "interlaced": Column(pa.bool_(), "whether most frames say that they are two fields; they are not mended"),
+        "interlaced": Column(pa.bool_(), "whether most frames say that they are two fields; they are not deinterlaced"),
         "hdr": Column(pa.bool_(), "whether it says PQ or HLG: its frames are not brought to the usual range"),
         "bit_rate": Column(pa.int64(), "of the container, bits/s"),
         "audio": Column(pa.bool_(), "whether there is an audio stream"),

@@ -18,7 +18,7 @@ from curation.models.registry import open_model
 from curation.models.training.edits import EDITS
 from curation.phases import run
 from curation.pixels import Pixels
-from curation.selection.duplicates import best_first, fallen_to
+from curation.selection.duplicates import best_first, duplicates_of
 from curation.selection.neighbours import CosineNeighbours
 from curation.selection.select import decide
 
@@ -109,6 +109,6 @@ def test_a_row_falls_to_the_nearest_that_is_confirmed() -> None:
 
     found = best_first(near, np.array([0, 1, 2, 3]), confirm=lambda one, other: (one, other) in {(2, 0), (3, 1)})
     assert dict(zip(found.rows.tolist(), found.kept.tolist(), strict=True)) == {2: 0, 3: 1}
-    across = fallen_to(near, np.array([0, 1]), np.array([2, 3]), confirm)
+    across = duplicates_of(near, np.array([0, 1]), np.array([2, 3]), confirm)
     assert dict(zip(across.rows.tolist(), across.kept.tolist(), strict=True)) == {2: 0, 3: 1}
     assert asked == [(2, 1), (2, 0), (3, 1)]

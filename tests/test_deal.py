@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.encoding.deal import Ints, deal_all, mend, shards_of
+from curation.encoding.deal import Ints, deal_all, reassign, shards_of
 
 rows = st.sets(st.integers(0, 200), max_size=60)
 samples = st.integers(1, 9)
@@ -20,8 +20,8 @@ def lists(dealt: dict[str, list[Ints]]) -> dict[str, list[list[int]]]:
     return {bucket: [shard.tolist() for shard in shards] for bucket, shards in dealt.items()}
 
 
-def mended(base: object, final: object) -> list[int]:
-    found: list[int] = mend(array(base), array(final)).tolist()
+def reassigned(base: object, final: object) -> list[int]:
+    found: list[int] = reassign(array(base), array(final)).tolist()
     return found
 
 
@@ -48,15 +48,15 @@ def test_without_failures_rows_are_dealt_in_order() -> None:
 
 
 def test_a_hole_is_filled_from_the_end() -> None:
-    assert mended([1, 2, 3, 4, 5], [1, 3, 4, 5]) == [1, 5, 3, 4]
+    assert reassigned([1, 2, 3, 4, 5], [1, 3, 4, 5]) == [1, 5, 3, 4]
 
 
 def test_a_hole_is_filled_by_who_came_in_its_place() -> None:
-    assert mended([10, 20, 30, 40], [10, 30, 40, 25]) == [10, 25, 30, 40]
+    assert reassigned([10, 20, 30, 40], [10, 30, 40, 25]) == [10, 25, 30, 40]
 
 
 def test_more_newcomers_than_holes_come_last() -> None:
-    assert mended([1, 2], [1, 24, 25]) == [1, 24, 25]
+    assert reassigned([1, 2], [1, 24, 25]) == [1, 24, 25]
 
 
 def test_a_bucket_may_come_or_vanish_with_a_failure() -> None:
@@ -66,7 +66,7 @@ def test_a_bucket_may_come_or_vanish_with_a_failure() -> None:
 
 @given(base=rows, final=rows)
 def test_all_holes_at_once_are_filled_as_one_after_another(base: set[int], final: set[int]) -> None:
-    assert mended(base, final) == by_hand(base, final)
+    assert reassigned(base, final) == by_hand(base, final)
 
 
 @given(base=rows, final=rows, samples=samples)
@@ -84,14 +84,14 @@ def test_the_order_in_which_rows_are_known_does_not_matter(
     shuffled_base, shuffled_final = sorted(base), sorted(final)
     order.shuffle(shuffled_base)
     order.shuffle(shuffled_final)
-    assert mended(sorted(base), sorted(final)) == mended(shuffled_base, shuffled_final)
+    assert reassigned(sorted(base), sorted(final)) == reassigned(shuffled_base, shuffled_final)
 
 
 @given(base=rows.filter(bool), data=st.data(), newcomers=rows)
 def test_a_failure_moves_none_but_those_at_the_end(base: set[int], data: st.DataObject, newcomers: set[int]) -> None:
     failed = data.draw(st.sets(st.sampled_from(sorted(base))))
     newcomers -= base
-    before, after = sorted(base), mended(base, (base - failed) | newcomers)
+    before, after = sorted(base), reassigned(base, (base - failed) | newcomers)
     moved = [i for i, row in enumerate(before[: len(after)]) if after[i] != row]
     assert all(before[i] in failed for i in moved)
     assert len(moved) <= len(failed)

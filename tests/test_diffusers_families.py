@@ -21,13 +21,13 @@ import torch
 from helpers.tiny_vaes import MEAN, PICTURES, STATISTICS, STD, TINY
 
 from curation.errors import CurationError
-from curation.models.diffusers_families import FAMILIES, REFUSED, problem_of, takes_of
+from curation.models.diffusers_families import FAMILIES, REFUSED, accepted_sizes_of, problem_of
 from curation.models.diffusers_vae import DiffusersVae, patched, unpatched
-from curation.models.torchvision_mend import mend
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.vae import Vae
 
-mend()
-import diffusers  # noqa: E402 (torchvision has to be mended first)
+patch_torchvision()
+import diffusers  # noqa: E402 (torchvision has to be patched first)
 from diffusers.models import autoencoders  # noqa: E402
 
 
@@ -189,7 +189,7 @@ def test_normalised_latents_are_what_the_pipeline_decodes(made: Callable[[str], 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_factors_are_those_that_the_model_has(made: Callable[[str], DiffusersVae], name: str) -> None:
     vae = made(name)
-    takes = takes_of({"_class_name": name, **dict(vae.model.config)})
+    takes = accepted_sizes_of({"_class_name": name, **dict(vae.model.config)})
     assert takes and (takes.side, takes.frames) == (
         vae.spatial_factor,
         vae.frame_step if vae.family.of_clips else 0,

@@ -7,11 +7,11 @@ import torch
 
 from curation.errors import CurationError
 from curation.models.diffusers_vae import CONFIG, WEIGHTS, DiffusersVae, Place
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.registry import describe, open_model
-from curation.models.torchvision_mend import mend
 
-mend()
-from diffusers import AutoencoderKL  # noqa: E402 (torchvision has to be mended first)
+patch_torchvision()
+from diffusers import AutoencoderKL  # noqa: E402 (torchvision has to be patched first)
 
 
 def tiny(**config: Any) -> AutoencoderKL:

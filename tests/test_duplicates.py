@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.selection.duplicates import Dropped, best_first, equal, equal_first, fallen_to
+from curation.selection.duplicates import Dropped, best_first, duplicates_of, equal, equal_first
 from curation.selection.neighbours import HammingNeighbours
 
 HASHES = st.lists(st.integers(0, 2**10 - 1), min_size=1, max_size=40)
@@ -74,5 +74,5 @@ def test_more_pairs_than_memory_should_hold(seed: int) -> None:
 def test_only_rows_fall_to_what_is_already_there() -> None:
     hashes = np.array([0b0, 0b1, 0b11, 0b1111_0000], np.uint64)
     near = HammingNeighbours(hashes, 1).pairs
-    assert fates(fallen_to(near, np.array([0, 1]), np.array([2, 3]))) == {2: (1, 1)}
-    assert fates(fallen_to(near, np.array([], np.int64), np.array([2, 3]))) == {}
+    assert fates(duplicates_of(near, np.array([0, 1]), np.array([2, 3]))) == {2: (1, 1)}
+    assert fates(duplicates_of(near, np.array([], np.int64), np.array([2, 3]))) == {}

@@ -17,7 +17,7 @@ from skimage import data
 from curation.encoding.reconstruct import psnr_db
 from curation.errors import NothingKept, UsageError
 from curation.models import open_model, registry
-from curation.models.torchvision_mend import mend
+from curation.models.patch_torchvision import patch_torchvision
 from curation.phases import reselect, run
 from curation.reporting.ledger import Ledger
 from curation.shards.containers import container_of, open_shard
@@ -326,7 +326,7 @@ def test_an_altered_shard_is_not_used_again(corpus: Path, tmp_path: Path) -> Non
 
 def autoencoder_kl(folder: Path) -> Any:
     """diffusers' architecture, tiny, at random weights, saved as the hub has them."""
-    mend()
+    patch_torchvision()
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)

@@ -10,9 +10,9 @@ from helpers.tiny_vaes import CLASSES, FACTORS, STEPS, TINY
 from curation.encoding.fits import nearest
 from curation.errors import UsageError
 from curation.load import load
-from curation.models.diffusers_families import takes_of
-from curation.models.registry import Takes, describe
-from curation.models.torchvision_mend import mend
+from curation.models.diffusers_families import accepted_sizes_of
+from curation.models.patch_torchvision import patch_torchvision
+from curation.models.registry import AcceptedSizes, describe
 from curation.plan import make_plan
 
 CLIPS = "  - shots: {method: content}\n  - clips\n"
@@ -46,13 +46,13 @@ def test_a_vae_of_pictures_takes_no_clips(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_each_family_takes_is_known_without_its_weights(name: str, tmp_path: Path) -> None:
-    mend()
+    patch_torchvision()
     import diffusers
 
     torch.manual_seed(0)
     getattr(diffusers, name)(**TINY[name]).save_pretrained(tmp_path / "vae")
     side, step = FACTORS.get(name, (8, 4))[0], STEPS.get(name, 8)
-    assert describe("vae", f"diffusers:{tmp_path / 'vae'}").takes == Takes(side, step)
+    assert describe("vae", f"diffusers:{tmp_path / 'vae'}").accepted_sizes == AcceptedSizes(side, step)
     frames = f"  vae: diffusers:{tmp_path / 'vae'}\n  size: 64\n  frames: [{1 + step}, {2 + step}]\n"
     with pytest.raises(UsageError, match=rf"m\.yaml:10: encode\.frames: .* 1 \+ {step}k .* of {2 + step}; .*"):
         plan(tmp_path, frames)
@@ -60,12 +60,14 @@ def test_what_each_family_takes_is_known_without_its_weights(name: str, tmp_path
 
 def test_an_old_config_has_the_constructors_defaults() -> None:
     """The Wan 2.1 and LTX 0.9 configs on the hub are older than these keys."""
-    assert takes_of({"_class_name": "AutoencoderKLWan", "z_dim": 16}) == Takes(8, 4)
-    assert takes_of({"_class_name": "AutoencoderKLLTXVideo"}) == Takes(32, 8)
-    assert takes_of({"_class_name": "AutoencoderKLCogVideoX"}) == Takes(8, 8)
-    assert takes_of({"_class_name": "AutoencoderKLHunyuanVideo"}) == Takes(8, 4)
-    assert takes_of({"_class_name": "AutoencoderKL", "block_out_channels": [1, 2, 3, 4]}) == Takes(8, 0)
-    assert takes_of({"_class_name": "Unheard"}) is None
+    assert accepted_sizes_of({"_class_name": "AutoencoderKLWan", "z_dim": 16}) == AcceptedSizes(8, 4)
+    assert accepted_sizes_of({"_class_name": "AutoencoderKLLTXVideo"}) == AcceptedSizes(32, 8)
+    assert accepted_sizes_of({"_class_name": "AutoencoderKLCogVideoX"}) == AcceptedSizes(8, 8)
+    assert accepted_sizes_of({"_class_name": "AutoencoderKLHunyuanVideo"}) == AcceptedSizes(8, 4)
+    assert accepted_sizes_of({"_class_name": "AutoencoderKL", "block_out_channels": [1, 2, 3, 4]}) == AcceptedSizes(
+        8, 0
+    )
+    assert accepted_sizes_of({"_class_name": "Unheard"}) is None
 
 
 def test_sides_that_the_vae_would_cut_are_refused_or_made_to_fit(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def mlp(generator: torch.Generator) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a CLIP of 24 features (tiny-head.json, clip.safetensors), and v1.pth and v2.safetensors for it."""
-    from curation.models.torchvision_mend import mend
+    from curation.models.patch_torchvision import patch_torchvision
 
-    mend()
+    patch_torchvision()
     import open_clip
 
     folder, generator = tmp_path_factory.mktemp("laion"), torch.Generator().manual_seed(0)

@@ -13,8 +13,8 @@ from skimage import data
 
 from curation.errors import CurationError
 from curation.models.open_clip import OpenClip, image_of, sizing
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.registry import describe, open_model
-from curation.models.torchvision_mend import mend
 from curation.pixels import Pixels
 from curation.stage import run_guarded
 
@@ -28,7 +28,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny-clip.json, clip.safetensors, clip.pt, and the same as a local-dir model."""
-    mend()
+    patch_torchvision()
     import open_clip
     import torch
     from safetensors.torch import save_file

@@ -14,7 +14,7 @@ from curation import rundir
 from curation.errors import CurationError, UsageError
 from curation.scoring import chunkfile
 from curation.selection import table
-from curation.selection.fates import error_class
+from curation.selection.decisions import error_class
 from curation.selection.select import Gate, decide
 from curation.stores.storage import Store
 

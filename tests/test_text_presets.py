@@ -10,9 +10,9 @@ import torch
 from helpers.text_encoders import model_of, tokens_of
 
 from curation.manifest import EncodeSection
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.registry import describe, open_model
 from curation.models.text_presets import PRESETS, TextSection, text_spec
-from curation.models.torchvision_mend import mend
 
 PROMPTS = ["a red cat sits under a tree", "two boats, painted in oil", "sky " * 199 + "sky"]
 CLOSE = 1e-3
@@ -29,7 +29,7 @@ FAMILIES = {
 
 def pipeline(family: str, folder: Path) -> Any:
     """The pipeline with its text encoders alone; they are saved as a pipeline's folder has them."""
-    mend()
+    patch_torchvision()
     import diffusers
 
     name, kinds = FAMILIES[family]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from curation.errors import UsageError
-from curation.models.torchvision_mend import mend
+from curation.models.patch_torchvision import patch_torchvision
 from curation.trainer import metrics
 from curation.trainer.evaluate import _measured, _scored
 from curation.trainer.features import extractor
@@ -31,7 +31,7 @@ def pictures(count: int, seed: int, side: int = 32) -> np.ndarray:
 @pytest.fixture(scope="module")
 def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network's real architecture with random weights, in a file such as torch-fidelity's."""
-    mend()
+    patch_torchvision()
     from torch_fidelity import feature_extractor_inceptionv3 as module
 
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
 
 
 def test_cmmd_and_clip_score_are_of_open_clips_features(tmp_path: Path) -> None:
-    mend()
+    patch_torchvision()
     import open_clip
     from safetensors.torch import save_file
 

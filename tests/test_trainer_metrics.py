@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from curation.errors import CurationError
-from curation.models.torchvision_mend import mend
+from curation.models.patch_torchvision import patch_torchvision
 from curation.trainer import metrics
 
-mend()
+patch_torchvision()
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric  # noqa: E402
 from torch_fidelity.metric_isc import isc_features_to_metric  # noqa: E402
 from torch_fidelity.metric_kid import kid_features_to_metric  # noqa: E402

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from curation.errors import UsageError
-from curation.models.torchvision_mend import mend
+from curation.models.patch_torchvision import patch_torchvision
 from curation.trainer.objectives import BINS, Ddpm, LossByTime, Objective, RectifiedFlow, alphas_cumprod
 from curation.trainer.samplers import guided, sample, timesteps
 
-mend()
+patch_torchvision()
 from diffusers import (  # noqa: E402
     DDIMScheduler,
     DDPMScheduler,

@@ -11,7 +11,7 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector
 from curation.media.decode import Refused
 from curation.video import scan as scanning
 from curation.video.clips import ClipRules
-from curation.video.sampling import Reel, sample
+from curation.video.sampling import VideoCursor, sample
 from curation.video.scan import scan
 from curation.video.shots import MIN_SHOT, open_detector
 
@@ -20,7 +20,7 @@ FIXED = {"count": 8, "longest": 640, "max_pixels": 10**8, "alive": lambda: None}
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("reel") / "a.mp4", [numbered(i, i // 60) for i in range(240)])
+    return write_video(tmp_path_factory.mktemp("cursor") / "a.mp4", [numbered(i, i // 60) for i in range(240)])
 
 
 def taken(path: Path, span: tuple[float, float]) -> tuple[list[float], list[bytes]]:
@@ -48,20 +48,20 @@ def test_a_file_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
 
 
 def test_a_reel_says_that_it_saw_damage_until_it_opens_another_file(tmp_path: Path, video: Path) -> None:
-    path, reel = tmp_path / "damaged.mp4", Reel()
+    path, cursor = tmp_path / "damaged.mp4", VideoCursor()
     data = bytearray(video.read_bytes())
     for at in range(data.find(b"mdat") + 3000, len(data) // 2, 997):
         data[at] ^= 0x55
     path.write_bytes(data)
-    _, stream = reel.frames(str(path), 0.0, 10**8, "pyav")
+    _, stream = cursor.frames(str(path), 0.0, 10**8, "pyav")
     try:
         damaged = [frame.is_corrupt for _, frame in stream]
     except Refused:
         damaged = [True]
     assert any(damaged)
-    assert reel.corrupt or damaged == [True]
-    _, stream = reel.frames(str(video), 0.0, 10**8, "pyav")
-    assert len(list(stream)) == 240 and not reel.corrupt
+    assert cursor.corrupt or damaged == [True]
+    _, stream = cursor.frames(str(video), 0.0, 10**8, "pyav")
+    assert len(list(stream)) == 240 and not cursor.corrupt
 
 
 @pytest.mark.parametrize("method", ["content", "adaptive"])

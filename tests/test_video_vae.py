@@ -10,12 +10,12 @@ from helpers.tiny_vaes import CLASSES, FACTORS, STATISTICS, STEPS, TINY
 
 from curation.models.diffusers_families import normalise
 from curation.models.diffusers_vae import DiffusersVae
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.registry import open_model
-from curation.models.torchvision_mend import mend
 from curation.models.vae import Vae, in_range
 
-mend()
-import diffusers  # noqa: E402 (torchvision has to be mended first)
+patch_torchvision()
+import diffusers  # noqa: E402 (torchvision has to be patched first)
 
 
 @pytest.fixture(scope="module", params=CLASSES)

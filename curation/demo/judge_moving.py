@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.demo.drawing import SHAPES
-from curation.demo.judging import Checks, decoded, sheet, told
+from curation.demo.judging import Checks, decoded, in_words, sheet
 from curation.demo.moving import FRAMES, MOTIONS, THINGS, Motion
 from curation.demo.seeing import best, direction, regions
 from curation.trainer import checkpoint
@@ -41,17 +41,17 @@ def judge(model: str, n: int, picture: Path | None) -> Iterator[str]:
     known = painter.state["buckets"]
     captions, real = decoded(painter, CLIP, min(n, 200))
     results = [looked_at(frames, Motion.of(caption)) for frames, caption in zip(real, captions, strict=True)]
-    yield f"real clips, through the autoencoder and back: {told(results)}"
+    yield f"real clips, through the autoencoder and back: {in_words(results)}"
     asked = [MOTIONS[i % len(MOTIONS)] for i in range(n)]
     for guidance in GUIDANCES:
         settings = Settings(steps=STEPS, guidance=guidance, bucket=CLIP, batch=100)
         clips = painter.paint([motion.caption for motion in asked], 0, settings)
         results = [looked_at(*pair) for pair in zip(clips, asked, strict=True)]
-        yield f"agreement {told(results)} at guidance {guidance:g}"
+        yield f"agreement {in_words(results)} at guidance {guidance:g}"
         if guidance == GUIDANCES[1]:
             others = np.random.default_rng(4).permutation(n)
             turned = [looked_at(frames, asked[other]) for frames, other in zip(clips, others, strict=True)]
-            chance = f"chance, the same clips against each other's prompts: {told(turned)}"
+            chance = f"chance, the same clips against each other's prompts: {in_words(turned)}"
             if picture:
                 shown = [(asked[i].caption, clips[i][::2]) for i in range(0, min(n, 48), 4 + 1)]
                 picture.write_bytes(png(sheet(shown, columns=2)))
@@ -61,4 +61,4 @@ def judge(model: str, n: int, picture: Path | None) -> Iterator[str]:
         settings = Settings(steps=STEPS, guidance=GUIDANCES[1], bucket=STILL, batch=250)
         stills = painter.paint([thing.caption for thing in asked], 0, settings)
         results = [looked_at(*pair) for pair in zip(stills, asked, strict=True)]
-        yield f"stills: agreement {told(results)} at guidance {GUIDANCES[1]:g}"
+        yield f"stills: agreement {in_words(results)} at guidance {GUIDANCES[1]:g}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.demo.judging import Checks, agreement, decoded, percent, sheet, told
+from curation.demo.judging import Checks, agreement, decoded, in_words, percent, sheet
 from curation.demo.seeing import regions, relation
 from curation.demo.shapes import Scene, pairs, scenes
 from curation.trainer import checkpoint
@@ -42,18 +42,18 @@ def judge(model: str, n: int, picture: Path | None) -> Iterator[str]:
     painter = Painter.of(checkpoint.find(model))
     captions, real = decoded(painter, BUCKET, min(n, 500))
     results = [looked_at(frames[0], Scene.of(caption)) for frames, caption in zip(real, captions, strict=True)]
-    yield f"real pictures, through the autoencoder and back: {told(results)}"
+    yield f"real pictures, through the autoencoder and back: {in_words(results)}"
     asked = wanted(n)
     for guidance in GUIDANCES:
         settings = Settings(steps=STEPS, guidance=guidance, batch=250)
         frames = painter.paint([scene.caption for scene in asked], 0, settings)[:, 0]
         results = [looked_at(*pair) for pair in zip(frames, asked, strict=True)]
-        yield f"agreement {told(results)} at guidance {guidance:g}"
+        yield f"agreement {in_words(results)} at guidance {guidance:g}"
         known, new = agreement(results[::2]), agreement(results[1::2])
         yield f"  pairs that were drawn {percent(known)}, pairs that it never saw together {percent(new)}"
         if guidance == GUIDANCES[1]:
             turned = [looked_at(*pair) for pair in zip(frames, asked[1:] + asked[:1], strict=True)]
-            chance = f"chance, the same samples against each other's prompts: {told(turned)}"
+            chance = f"chance, the same samples against each other's prompts: {in_words(turned)}"
             if picture:
                 shown = ((scene.caption, [frame]) for scene, frame in zip(asked[:24], frames, strict=False))
                 picture.write_bytes(png(sheet(shown, columns=8)))

@@ -19,7 +19,7 @@ def agreement(results: Sequence[Checks]) -> float:
     return sum(all(checks.values()) for checks in results) / max(1, len(results))
 
 
-def told(results: Sequence[Checks]) -> str:
+def in_words(results: Sequence[Checks]) -> str:
     """`84.2 % (colours 97.0 %, shapes 91.4 %)`."""
     parts = {part: float(np.mean([checks[part] for checks in results])) for part in results[0]}
     return f"{percent(agreement(results))} ({', '.join(f'{part} {percent(share)}' for part, share in parts.items())})"

@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 NOBODY: Ints = np.empty(0, np.int64)
 
 
-def mend(base: Ints, final: Ints) -> Ints:
+def reassign(base: Ints, final: Ints) -> Ints:
     """The order in which `final` is dealt when some of `base` could not be encoded.
 
     The holes are filled first by records that came in their place (the next best of a duplicate group), then
@@ -40,7 +40,7 @@ def shards_of(order: Ints, samples: int) -> list[Ints]:
 def deal_all(base: Mapping[str, Ints], final: Mapping[str, Ints], samples: int) -> dict[str, list[Ints]]:
     """Every bucket's shards; `base` and `final` hold the rows by bucket name."""
     return {
-        name: shards_of(mend(base.get(name, NOBODY), final[name]), samples)
+        name: shards_of(reassign(base.get(name, NOBODY), final[name]), samples)
         for name in sorted(final)
         if len(final[name])
     }

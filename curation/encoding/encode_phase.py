@@ -52,8 +52,8 @@ def encode_phase(run: Run, selection: pa.Table) -> pa.Table:
     samples = sum(job.samples for job in jobs)
     seconds = round(time.monotonic() - started, 2)
     run.phases["encode"] = {"seconds": seconds, "records": samples, "shards": len(jobs), **index["footage"]}
-    if told := warnings(index):
-        run.phases["encode"]["warnings"] = told
+    if notes := warnings(index):
+        run.phases["encode"]["warnings"] = notes
     return selection
 
 

@@ -12,26 +12,26 @@ def check_shapes(loaded: Loaded, vae: ModelInfo, clips: bool) -> None:
 
     A VAE whose factors are not known before it is loaded passes: it refuses by itself what it cannot encode.
     """
-    encode, takes = loaded.manifest.encode, vae.takes
-    if encode is None or takes is None:
+    encode, accepted = loaded.manifest.encode, vae.accepted_sizes
+    if encode is None or accepted is None:
         return
-    if clips and not takes.frames:
+    if clips and not accepted.frames:
         where = loaded.where("encode", "vae")
         raise UsageError(
             f"{where}: {vae.id} encodes pictures and no clips; say `vae: video_autoencoder` or a video VAE"
         )
-    wrong = [frames for frames in encode.frames if clips and (frames - 1) % takes.frames]
+    wrong = [frames for frames in encode.frames if clips and (frames - 1) % accepted.frames]
     if wrong:
-        fit = sorted({length for frames in wrong for length in nearest(frames, takes.frames)})
+        fit = sorted({length for frames in wrong for length in nearest(frames, accepted.frames)})
         raise UsageError(
-            f"{loaded.where('encode', 'frames')}: {vae.id} takes 1 + {takes.frames}k frames and would lose the last of "
-            f"{_listed(wrong)}; the nearest that fit: {_listed(fit)}"
+            f"{loaded.where('encode', 'frames')}: {vae.id} takes 1 + {accepted.frames}k frames and would lose the last "
+            f"of {_listed(wrong)}; the nearest that fit: {_listed(fit)}"
         )
-    if odd := _cut_sides(encode, takes.side):
+    if odd := _cut_sides(encode, accepted.side):
         raise UsageError(
-            f"{loaded.where('encode', 'buckets')}: {vae.id} takes sides that are multiples of {takes.side}, not "
-            f"{', '.join(odd)}; say `multiple: {takes.side}` beside `buckets: aspect`, or list others, such as "
-            f"{_rounded(odd[0], takes.side)}"
+            f"{loaded.where('encode', 'buckets')}: {vae.id} takes sides that are multiples of {accepted.side}, not "
+            f"{', '.join(odd)}; say `multiple: {accepted.side}` beside `buckets: aspect`, or list others, such as "
+            f"{_rounded(odd[0], accepted.side)}"
         )
 
 

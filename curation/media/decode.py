@@ -28,7 +28,7 @@ from PIL import (  # each plugin registers its format; Image.init() would regist
 
 from curation.media.colour import DAMAGED_PROFILE, to_srgb
 from curation.media.frames import count_frames
-from curation.media.mend import Damaged, ends_in_zeros, mend
+from curation.media.salvage import Damaged, ends_in_zeros, salvage
 
 PLUGINS = (
     AvifImagePlugin,
@@ -97,15 +97,15 @@ def _decode_mended(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str,
         found = _decode(data, max_pixels)
         if not ends_in_zeros(data):
             return found
-        mended = mend(data)
+        salvaged = salvage(data)
     except (OSError, SyntaxError):
-        mended = mend(data)
-        if mended is None:
+        salvaged = salvage(data)
+        if salvaged is None:
             raise
-    if mended is None:
+    if salvaged is None:
         return found
-    image, info = _decode(mended.data, max_pixels)
-    return image, info | ({"colour_profile": DAMAGED_PROFILE} if mended.profile_lost else {})
+    image, info = _decode(salvaged.data, max_pixels)
+    return image, info | ({"colour_profile": DAMAGED_PROFILE} if salvaged.profile_lost else {})
 
 
 def _decode(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:

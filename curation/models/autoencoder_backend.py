@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.install import command
-from curation.models.registry import ModelInfo, Takes
+from curation.models.registry import AcceptedSizes, ModelInfo
 
 
 class EmbeddedVae:
@@ -21,7 +21,7 @@ class EmbeddedVae:
 
     @classmethod
     def describe(cls, argument: str) -> ModelInfo:
-        return _info("embedded:autoencoder-8x16", "autoencoder.safetensors", Takes(8, 0))
+        return _info("embedded:autoencoder-8x16", "autoencoder.safetensors", AcceptedSizes(8, 0))
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
         """float32 [B, 3, H, W] in [-1, 1] -> raw posterior (mean, logvar), float32 [B, 16, H/8, W/8]."""
@@ -48,7 +48,7 @@ class EmbeddedVideoVae:
 
     @classmethod
     def describe(cls, argument: str) -> ModelInfo:
-        return _info("embedded:video-autoencoder-4x8x16", "video_autoencoder.safetensors", Takes(8, 4))
+        return _info("embedded:video-autoencoder-4x8x16", "video_autoencoder.safetensors", AcceptedSizes(8, 4))
 
     def encode(self, pixels: Any) -> tuple[Any, Any]:
         """float32 [B, 3, H, W] or [B, 3, 1 + 4k, H, W] in [-1, 1] -> raw (mean, logvar), float32, time axis as given.
@@ -69,7 +69,7 @@ class EmbeddedVideoVae:
         return self.model.decode(latents[:, :, None])[:, :, 0]
 
 
-def _info(identity: str, file: str, takes: Takes) -> ModelInfo:
+def _info(identity: str, file: str, takes: AcceptedSizes) -> ModelInfo:
     path = Path(__file__).parent / "weights" / file
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     problem = f"it needs {' and '.join(missing)}; to install it: {command('embedded')}" if missing else None

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from curation.models import diffusers_rules as rules
 from curation.models.diffusers_rules import Config, Factors, Statistics
-from curation.models.registry import Takes
+from curation.models.registry import AcceptedSizes
 
 DEFAULT = "AutoencoderKL"
 """The class of a config.json that names none."""
@@ -298,13 +298,13 @@ def problem_of(config: Config) -> str | None:
     return None
 
 
-def takes_of(config: Config) -> Takes | None:
+def accepted_sizes_of(config: Config) -> AcceptedSizes | None:
     """What an autoencoder takes, from its config.json alone; None for a class that is not encoded with."""
     family = FAMILIES.get(str(config.get("_class_name", DEFAULT)))
     if family is None:
         return None
     whole = family.complete(config)
-    return Takes(family.factors(whole)[0], family.frame_step(whole) if family.of_clips else 0)
+    return AcceptedSizes(family.factors(whole)[0], family.frame_step(whole) if family.of_clips else 0)
 
 
 def _statistics(family: Family, config: Config, model: Any) -> Statistics:

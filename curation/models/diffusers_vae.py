@@ -10,11 +10,11 @@ from typing import Any
 
 from curation.errors import CurationError
 from curation.install import command
-from curation.models.diffusers_families import DEFAULT, FAMILIES, facts_of, problem_of, takes_of
+from curation.models.diffusers_families import DEFAULT, FAMILIES, accepted_sizes_of, facts_of, problem_of
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
-from curation.models.registry import ModelInfo, Takes
-from curation.models.torchvision_mend import mend
+from curation.models.patch_torchvision import patch_torchvision
+from curation.models.registry import AcceptedSizes, ModelInfo
 from curation.stage import sentence
 
 CONFIG = "config.json"
@@ -203,7 +203,7 @@ class DiffusersVae:
         return _like(self._unfolded(patches, pixels).float(), pixels)
 
 
-def _info(name: str, digest: str, problem: str | None, takes: Takes | None, weights_mb: int) -> ModelInfo:
+def _info(name: str, digest: str, problem: str | None, takes: AcceptedSizes | None, weights_mb: int) -> ModelInfo:
     return ModelInfo(f"diffusers:{name}", digest, problem, takes, ("cpu", "cuda"), weights_mb + BATCH_MB)
 
 
@@ -228,7 +228,7 @@ def unpatched(latents: Any, patch: Sequence[int]) -> Any:
     return values.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
 
-def _known(place: Place) -> tuple[Takes | None, str | None]:
+def _known(place: Place) -> tuple[AcceptedSizes | None, str | None]:
     """From config.json, of the hub the few KB of it: what it takes, or why it cannot be used.
 
     Both None where config.json cannot be read: loading then says why.
@@ -241,7 +241,7 @@ def _known(place: Place) -> tuple[Takes | None, str | None]:
             file = Path(hf_hub_download(place.repository, config, revision=place.commit()))
         known = json.loads(file.read_text())
         problem = problem_of(known)
-        return (None if problem else takes_of(known)), problem
+        return (None if problem else accepted_sizes_of(known)), problem
     except Exception:  # noqa: BLE001 (the hub's client raises what it likes, and a config may hold anything)
         return None, None
 
@@ -255,7 +255,7 @@ def _like(values: Any, given: Any) -> Any:
 
 def _loaded(argument: str) -> Any:
     """The autoencoder in fp32, from safetensors only. Raises CurationError, also for a class that is not known."""
-    mend()
+    patch_torchvision()
     import diffusers
     import torch
 

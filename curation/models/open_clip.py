@@ -17,8 +17,8 @@ from curation.inference.torch_network import TorchNetwork, half_on_gpu, normaliz
 from curation.models.captions import bounded
 from curation.models.hub import hub_problem
 from curation.models.packaged import sha256
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.registry import ModelInfo
-from curation.models.torchvision_mend import mend
 from curation.pixels import Pixels
 from curation.stage import sentence
 
@@ -99,7 +99,7 @@ class OpenClip:
         self.dimensions = int(facts["dimensions"])
         self._sized = sizing(facts["preprocess"])
         self.memo_key = ("open_clip", argument, device)
-        mend()
+        patch_torchvision()
         import open_clip
 
         self.tokenizer = open_clip.get_tokenizer(_architecture(choice))
@@ -138,7 +138,7 @@ class ClipNetwork(TorchNetwork):
 
     def __init__(self, argument: str, device: str, precision: Precision) -> None:
         super().__init__(argument, device, precision)
-        mend()
+        patch_torchvision()
         import open_clip
 
         choice = Choice.parse(argument)
@@ -179,7 +179,7 @@ def sizing(preprocess: dict[str, Any]) -> Callable[[NDArray[np.uint8]], NDArray[
     """
     import torch
 
-    mend()
+    patch_torchvision()
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
     from torchvision.transforms.v2 import functional
@@ -239,7 +239,7 @@ def _architecture(choice: Choice) -> str:
 
 def _problem(choice: Choice) -> str | None:
     """Why the model cannot be had, without downloading it."""
-    mend()
+    patch_torchvision()
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 

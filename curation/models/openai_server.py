@@ -62,8 +62,8 @@ class Server:
 def refusal(server: Server, error: urllib.error.HTTPError) -> str:
     """Why every request is answered like this one, and what to do."""
     if error.code in (401, 403):
-        told = "refuses the key" if os.environ.get(server.key) else "wants a key"
-        return f"the server at {server.url} {told} ({error.code}); put it into the environment as {server.key}"
+        said = "refuses the key" if os.environ.get(server.key) else "wants a key"
+        return f"the server at {server.url} {said} ({error.code}); put it into the environment as {server.key}"
     if 300 <= error.code < 400:
         target = str(error.headers.get("Location"))[:200]
         return f"the server at {server.url} redirects to {target}, which is not followed; name the final address"
@@ -77,10 +77,10 @@ def message(error: urllib.error.HTTPError, key_name: str) -> str:
         text = error.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         text = ""
-    with suppress(ValueError, AttributeError, RecursionError):  # not in OpenAI's form: then it is told as it came
-        told = json.loads(text)
-        told = told.get("error", told)
-        text = str(told.get("message", told) if isinstance(told, dict) else told)
+    with suppress(ValueError, AttributeError, RecursionError):  # not in OpenAI's form: then it is passed on as it came
+        said = json.loads(text)
+        said = said.get("error", said)
+        text = str(said.get("message", said) if isinstance(said, dict) else said)
     if key := os.environ.get(key_name):
         text = text.replace(key, "***")
     return (generated(text) or str(error.reason))[:200]
@@ -89,10 +89,10 @@ def message(error: urllib.error.HTTPError, key_name: str) -> str:
 def unreachable(server: Server, error: BaseException) -> str:
     """Why there is no answer."""
     found = cause(error)
-    told = (
+    said = (
         "took too long" if isinstance(found, TimeoutError) else f"cannot be reached ({found or type(found).__name__})"
     )
-    return f"the server at {server.url} {told}"[:400]
+    return f"the server at {server.url} {said}"[:400]
 
 
 def cause(error: BaseException) -> Any:

@@ -11,7 +11,7 @@ from curation.install import missing
 
 
 @dataclass(frozen=True)
-class Takes:
+class AcceptedSizes:
     """What a VAE encodes: sides that are multiples of `side` px, and clips of 1 + k * `frames` frames.
 
     frames = 0: pictures alone.
@@ -31,7 +31,7 @@ class ModelInfo:
     """Hash of the weights file; of the id where weights come from a hub at load time."""
     problem: str | None = None
     """Why it cannot be had here (a missing package, no such path), as a sentence; None when it can."""
-    takes: Takes | None = None
+    accepted_sizes: AcceptedSizes | None = None
     """Of a VAE; None where only loading it could tell."""
     devices: tuple[str, ...] = ("cpu",)
     """Where it can compute: "cpu", and "cuda" for a model whose network is batched on a GPU."""

@@ -20,8 +20,8 @@ from curation.models.captioner import Effort, Scene
 from curation.models.captions import generated
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.registry import ModelInfo
-from curation.models.torchvision_mend import mend
 from curation.models.transformers_network import CACHE_MB, NONE, call_of, row_of
 from curation.stage import Failure, sentence
 
@@ -150,7 +150,7 @@ def _fetched(repository: str) -> str:
 
 def _load_processor(argument: str) -> Any:
     """Raises CurationError."""
-    mend()
+    patch_torchvision()
     from transformers import AutoProcessor
 
     with _loading(argument):
@@ -159,7 +159,7 @@ def _load_processor(argument: str) -> Any:
 
 def load_model(argument: str, dtype: Any) -> Any:
     """The model on the CPU, for greedy answers. Raises CurationError, also for weights that do not fit the config."""
-    mend()
+    patch_torchvision()
     from transformers import AutoModelForImageTextToText
 
     model: Any

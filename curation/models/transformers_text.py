@@ -17,9 +17,9 @@ from curation.models.captions import bounded
 from curation.models.diffusers_vae import Place
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.registry import ModelInfo
 from curation.models.text_spec import TextSettings, TextStates, parsed
-from curation.models.torchvision_mend import mend
 from curation.models.transformers_text_network import CALL, CONFIG, loading, problem_of
 
 NETWORK = "curation.models.transformers_text_network:TextNetwork"
@@ -209,7 +209,7 @@ def fetched(place: str) -> Path:
 
 def _load_tokenizer(place: str, folder: Path) -> Any:
     """Raises CurationError."""
-    mend()
+    patch_torchvision()
     from transformers import AutoTokenizer
 
     with loading(place):

@@ -13,8 +13,8 @@ from typing import Any
 from curation.errors import CurationError
 from curation.inference.network import Precision, Signature
 from curation.inference.torch_network import TorchNetwork
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.text_spec import TextSettings, parsed
-from curation.models.torchvision_mend import mend
 from curation.stage import sentence
 
 CONFIG = "config.json"
@@ -101,7 +101,7 @@ def load_model(place: str, folder: Path, settings: TextSettings, dtype: Any) -> 
     Of CLIP with `text_projection` where the folder has one: its pooled output is `text_embeds`, otherwise the final
     norm's state of the end token.
     """
-    mend()
+    patch_torchvision()
     import transformers
 
     with loading(place):

@@ -1,1 +1,1 @@
-"""What a person is told: the plan's cost, the ledger, one record's story, the report page."""
+"""What is shown to a person: the plan's cost, the ledger, one record's story, the report page."""

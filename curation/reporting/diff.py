@@ -1,4 +1,4 @@
-"""`curate diff A B`: what two runs were told, with which models, and which records went another way."""
+"""`curate diff A B` compares manifests and models of two runs, and lists the records that were decided differently."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

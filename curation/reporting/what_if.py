@@ -32,7 +32,7 @@ from curation.predicates import (
     conjuncts,
 )
 from curation.reporting.packing import packed
-from curation.selection.fates import error_class
+from curation.selection.decisions import error_class
 from curation.selection.select import small_records
 from curation.selection.table import GENERATED_HASH, HASHES, Scores
 

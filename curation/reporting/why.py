@@ -21,7 +21,7 @@ from curation.scoring.cells import Cells
 from curation.stores.storage import Store
 
 MOST = 20
-"""So many records of one key are told, and keys listed."""
+"""At most so many records of one key are shown, and at most so many keys are listed."""
 SHORTEST_ID = 8
 _COMPARED = 20_000
 _LONG = 12

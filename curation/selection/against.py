@@ -15,8 +15,8 @@ from curation.manifest import COMPARED, DuplicatesSection
 from curation.scoring import chunkfile
 from curation.selection import hashed
 from curation.selection.alignment import same
-from curation.selection.duplicates import Confirm, fallen_to
-from curation.selection.hashed import Fallen
+from curation.selection.duplicates import Confirm, duplicates_of
+from curation.selection.hashed import FoundDuplicates
 from curation.selection.neighbours import CosineNeighbours
 from curation.selection.table import IDENTITIES, Packed, Scores, room
 from curation.stores.storage import Store
@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 
 def already_there(
     mine: Scores, rows: Ints, section: DuplicatesSection, threshold: float, seed: int, other: Store
-) -> Iterator[Fallen]:
+) -> Iterator[FoundDuplicates]:
     """Those of `rows` that match a record which the run `other` kept.
 
     Raises CurationError where the other run made no decision, or its vectors come from another model;
@@ -41,12 +41,12 @@ def already_there(
         yield from hashed.already_there(mine, rows, theirs, kept, int(threshold), section.share)
     elif section.on in ("embedding", "copy"):
         met, distance = _vectors(mine, rows, theirs, kept, section, threshold, seed)
-        yield Fallen.elsewhere(section.on, met, np.round(1 - distance, 6), threshold)
+        yield FoundDuplicates.elsewhere(section.on, met, np.round(1 - distance, 6), threshold)
     else:
         name = IDENTITIES[columns[0]]
         own, known = mine[name].take(pa.array(rows)), theirs[name].take(pa.array(kept)).drop_null()
         is_there = pc.index_in(own, value_set=known, skip_nulls=True).is_valid().to_numpy(zero_copy_only=False)
-        yield Fallen.elsewhere(section.on, rows[is_there], np.zeros(int(is_there.sum())), threshold)
+        yield FoundDuplicates.elsewhere(section.on, rows[is_there], np.zeros(int(is_there.sum())), threshold)
 
 
 def _refuse_itself(mine: Store, other: Store) -> None:
@@ -132,5 +132,5 @@ def _vectors(
     confirm = (
         _copies_across(mine.thumbnails(some), some, theirs.thumbnails(there), there) if section.on == "copy" else None
     )
-    fallen = fallen_to(find, np.arange(len(known)), np.arange(len(known), len(both)), confirm)
-    return some[fallen.rows - len(known)], fallen.distance
+    dropped = duplicates_of(find, np.arange(len(known)), np.arange(len(known), len(both)), confirm)
+    return some[dropped.rows - len(known)], dropped.distance

@@ -12,25 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.manifest import CapSection
-from curation.selection.fates import Fates
+from curation.selection.decisions import Decisions
 from curation.selection.table import Scores, codes_of
 
 Ints = NDArray[np.int64]
 
 
-def drop_over_cap(scores: Scores, fates: Fates, cap: CapSection) -> None:
+def drop_over_cap(scores: Scores, decisions: Decisions, cap: CapSection) -> None:
     """Of the records that share a value only the best stay; those without one share nothing, and all stay."""
-    rows, starts = _grouped(scores, cap, fates.alive())
-    _drop(fates, cap, rows, np.arange(len(rows)) - starts + 1)
+    rows, starts = _grouped(scores, cap, decisions.alive())
+    _drop(decisions, cap, rows, np.arange(len(rows)) - starts + 1)
 
 
-def drop_without_room(scores: Scores, fates: Fates, caps: Sequence[CapSection], settled: NDArray[np.bool_]) -> None:
+def drop_without_room(
+    scores: Scores, decisions: Decisions, caps: Sequence[CapSection], settled: NDArray[np.bool_]
+) -> None:
     """Drop records (alive, not yet `settled`) that a cap has no room for: settled ones that are better fill it."""
     for cap in caps:
-        rows, starts = _grouped(scores, cap, fates.alive())
+        rows, starts = _grouped(scores, cap, decisions.alive())
         before = np.concatenate([[0], np.cumsum(settled[rows])])
         place = before[:-1] - before[starts] + 1  # among the settled ones
-        _drop(fates, cap, rows[~settled[rows]], place[~settled[rows]])
+        _drop(decisions, cap, rows[~settled[rows]], place[~settled[rows]])
 
 
 def _grouped(scores: Scores, cap: CapSection, rows: Ints) -> tuple[Ints, Ints]:
@@ -42,6 +44,6 @@ def _grouped(scores: Scores, cap: CapSection, rows: Ints) -> tuple[Ints, Ints]:
     return grouped, np.repeat(starts, np.diff(starts, append=len(grouped)))
 
 
-def _drop(fates: Fates, cap: CapSection, rows: Ints, place: Ints) -> None:
+def _drop(decisions: Decisions, cap: CapSection, rows: Ints, place: Ints) -> None:
     over = place > cap.most
-    fates.drop(rows[over], "caps", f"{cap.by}: more than {cap.most}", place[over].astype(np.float64), cap.most)
+    decisions.drop(rows[over], "caps", f"{cap.by}: more than {cap.most}", place[over].astype(np.float64), cap.most)

@@ -45,7 +45,7 @@ captions_set_aside  the record's other captions, each with its reason
 
 
 @dataclass
-class CaptionFates:
+class CaptionDecisions:
     """The fate of each caption while the decision is being made; captions are numbered through all records."""
 
     scores: Scores

@@ -56,12 +56,12 @@ def best_first(find: Find, order: Ints, most_pairs: int = MOST_PAIRS, confirm: C
     half = len(order) // 2
     better = best_first(find, order[:half], most_pairs, confirm)
     kept = order[:half][~np.isin(order[:half], better.rows)]
-    fallen = fallen_to(find, kept, order[half:], confirm)
-    rest = order[half:][~np.isin(order[half:], fallen.rows)]
-    return Dropped.join([better, fallen, best_first(find, rest, most_pairs, confirm)])
+    dropped = duplicates_of(find, kept, order[half:], confirm)
+    rest = order[half:][~np.isin(order[half:], dropped.rows)]
+    return Dropped.join([better, dropped, best_first(find, rest, most_pairs, confirm)])
 
 
-def fallen_to(find: Find, kept: Ints, rows: Ints, confirm: Confirm | None = None) -> Dropped:
+def duplicates_of(find: Find, kept: Ints, rows: Ints, confirm: Confirm | None = None) -> Dropped:
     """The `rows` that are near one of `kept`, each with the nearest (that is confirmed); of equals the first."""
     most = 1 if confirm is None else MOST_CONFIRMED
     high, low = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -110,19 +110,19 @@ def _resolve(order: Ints, held: list[Pairs], confirm: Confirm | None = None) -> 
     distance = np.concatenate([p.distance for p in held])
     low, high = np.minimum(left, right), np.maximum(left, right)
     by_rank = np.lexsort((low, distance, high))
-    fallen, asked = bytearray(len(order)), bytearray(len(order))
+    dropped, asked = bytearray(len(order)), bytearray(len(order))
     taken: list[int] = []
     last = (-1, -1)
     for block in np.array_split(by_rank, len(by_rank) // _BLOCK + 1):
         for i, better, worse in zip(block.tolist(), low[block].tolist(), high[block].tolist(), strict=True):
-            if fallen[worse] or fallen[better] or asked[worse] == MOST_CONFIRMED or (better, worse) == last:
+            if dropped[worse] or dropped[better] or asked[worse] == MOST_CONFIRMED or (better, worse) == last:
                 continue
             if confirm is not None:
                 asked[worse] += 1
                 last = better, worse
                 if not confirm(int(order[worse]), int(order[better])):
                     continue
-            fallen[worse] = 1
+            dropped[worse] = 1
             taken.append(i)
     at = np.array(taken, np.int64)
     return Dropped(order[high[at]], order[low[at]], distance[at])

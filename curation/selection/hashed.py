@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curation.selection.clips import already_shown, repeated
-from curation.selection.duplicates import equal_first, fallen_to
+from curation.selection.duplicates import duplicates_of, equal_first
 from curation.selection.looks import LookNeighbours, Looks
 from curation.selection.neighbours import nearest_of
 from curation.selection.sequences import Sequences
@@ -20,7 +20,7 @@ CLIPS, STILLS, PICTURES = "phash of frames", "phash of a frame", "phash"
 
 
 @dataclass(frozen=True)
-class Fallen:
+class FoundDuplicates:
     """Rows that fall as duplicates, for the ledger; `kept` is -1 where what stays is another run's."""
 
     reason: str
@@ -30,7 +30,7 @@ class Fallen:
     threshold: float
 
     @classmethod
-    def elsewhere(cls, reason: str, rows: Ints, value: NDArray[np.float64], threshold: float) -> "Fallen":
+    def elsewhere(cls, reason: str, rows: Ints, value: NDArray[np.float64], threshold: float) -> "FoundDuplicates":
         """To what another run kept."""
         return cls(reason, rows, np.full(len(rows), -1), value, threshold)
 
@@ -74,22 +74,22 @@ class _Hashed:
         return pictures[found], owners[order[nearest[found]]], bits[found]
 
 
-def duplicates(scores: Scores, order: Ints, threshold: int, share: float) -> Iterator[Fallen]:
+def duplicates(scores: Scores, order: Ints, threshold: int, share: float) -> Iterator[FoundDuplicates]:
     """Which rows of `order`, best first, fall: clips, then pictures that a clip left shows, then pictures."""
     mine = _Hashed.of(_columns(scores), order)
     fell = repeated(mine.frames, mine.clips, threshold, share)
-    yield Fallen(CLIPS, fell.rows, fell.kept, 1 - fell.distance, share)
+    yield FoundDuplicates(CLIPS, fell.rows, fell.kept, 1 - fell.distance, share)
     clips = mine.clips[~np.isin(mine.clips, fell.rows)]
     rows, kept, bits = mine.stills(mine.pictures, clips, threshold)
-    yield Fallen(STILLS, rows, kept, bits, threshold)
+    yield FoundDuplicates(STILLS, rows, kept, bits, threshold)
     left = mine.pictures[~np.isin(mine.pictures, rows)]
     near = equal_first(LookNeighbours(mine.looks, threshold).pairs, mine.looks.codes(left), left)
-    yield Fallen(PICTURES, near.rows, near.kept, near.distance, threshold)
+    yield FoundDuplicates(PICTURES, near.rows, near.kept, near.distance, threshold)
 
 
 def already_there(
     scores: Scores, rows: Ints, theirs: Scores, kept: Ints, threshold: int, share: float
-) -> Iterator[Fallen]:
+) -> Iterator[FoundDuplicates]:
     """Which `rows` another run shows in what it `kept`."""
     parts = [(_columns(theirs), pa.array(kept)), (_columns(scores), pa.array(rows))]
     columns = {}
@@ -101,12 +101,12 @@ def already_there(
     known_clips, clips = (both.clips[where] for where in (both.clips < len(kept), both.clips >= len(kept)))
     known, pictures = (both.pictures[where] for where in (both.pictures < len(kept), both.pictures >= len(kept)))
     fell = already_shown(both.frames, known_clips, clips, threshold, share)
-    yield Fallen.elsewhere(CLIPS, rows[fell.rows - len(kept)], 1 - fell.distance, share)
+    yield FoundDuplicates.elsewhere(CLIPS, rows[fell.rows - len(kept)], 1 - fell.distance, share)
     stills, _, bits = both.stills(pictures, known_clips, threshold)
-    yield Fallen.elsewhere(STILLS, rows[stills - len(kept)], bits, threshold)
+    yield FoundDuplicates.elsewhere(STILLS, rows[stills - len(kept)], bits, threshold)
     left = pictures[~np.isin(pictures, stills)]
-    near = fallen_to(LookNeighbours(both.looks, threshold).pairs, known, left)
-    yield Fallen.elsewhere(PICTURES, rows[near.rows - len(kept)], near.distance, threshold)
+    near = duplicates_of(LookNeighbours(both.looks, threshold).pairs, known, left)
+    yield FoundDuplicates.elsewhere(PICTURES, rows[near.rows - len(kept)], near.distance, threshold)
 
 
 def _columns(scores: Scores) -> dict[str, pa.Array]:

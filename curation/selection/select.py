@@ -30,10 +30,10 @@ from curation.selection import hashed
 from curation.selection.against import already_there, copies
 from curation.selection.alignment import MAY_BE
 from curation.selection.caps import drop_over_cap, drop_without_room
-from curation.selection.captions import ALWAYS, CaptionFates, names_read
+from curation.selection.captions import ALWAYS, CaptionDecisions, names_read
+from curation.selection.decisions import Decisions
 from curation.selection.duplicates import Dropped, best_first, equal
-from curation.selection.fates import Fates
-from curation.selection.hashed import Fallen
+from curation.selection.hashed import FoundDuplicates
 from curation.selection.neighbours import CosineNeighbours
 from curation.selection.table import IDENTITIES, Scores, codes_of
 from curation.stores.storage import Store
@@ -70,24 +70,24 @@ def decide(
     say     told the recall of a search for near embeddings on planted pairs, and which `extra.NAME` no record has
     each    columns of the main caption -> the list columns with the same of each caption
 
-    Returns the rows of selection.parquet (`curation.selection.fates.SCHEMA`) sorted by id. Raises CurationError when a
-    row lacks the scores of a stage that it now reaches, UsageError for an unknown column.
+    Returns the rows of selection.parquet (`decisions.SCHEMA`) sorted by id. Raises CurationError when a row
+    lacks the scores of a stage that it now reaches, UsageError for an unknown column.
     """
     gates = [Gate(*gate) for gate in gates]
     scores = read_scores(store, manifest, gates, each)
-    fates, captions = Fates(scores.rows), CaptionFates(scores, each)
-    _apply_gates(scores, fates, captions, gates)
+    decisions, captions = Decisions(scores.rows), CaptionDecisions(scores, each)
+    _apply_gates(scores, decisions, captions, gates)
     for i, text in enumerate(manifest.select.keep):
-        _apply(fates, captions, parse(text, f"select.keep.{i}"), "select", fates.alive())
-    _drop_small(scores, fates, manifest)
-    _quarantine_failed(scores, fates, failed)
+        _apply(decisions, captions, parse(text, f"select.keep.{i}"), "select", decisions.alive())
+    _drop_small(scores, decisions, manifest)
+    _quarantine_failed(scores, decisions, failed)
     sections = [Duplicates(scores, section, manifest.seed, say) for section in manifest.select.duplicates]
-    _thin_out(scores, fates, captions, sections, manifest.select.caps)
+    _thin_out(scores, decisions, captions, sections, manifest.select.caps)
     if manifest.select.sample is not None:
-        _drop_outside_sample(scores, fates, manifest.select.sample, manifest.seed)
+        _drop_outside_sample(scores, decisions, manifest.select.sample, manifest.seed)
     for note in scores.notes:
         say(note)
-    return fates.table(scores.ids, captions.columns(fates.is_alive))
+    return decisions.table(scores.ids, captions.columns(decisions.is_alive))
 
 
 def read_scores(
@@ -110,27 +110,27 @@ def _columns(manifest: Manifest, gates: Sequence[Gate], each: Mapping[str, str])
     return names
 
 
-def _apply_gates(scores: Scores, fates: Fates, captions: CaptionFates, gates: Sequence[Gate]) -> None:
+def _apply_gates(scores: Scores, decisions: Decisions, captions: CaptionDecisions, gates: Sequence[Gate]) -> None:
     """A stage's errors are met where it stands: a tighter gate before it hides them, as in a fresh run."""
     stages = [gate.stage for gate in gates]
     errors = np.flatnonzero(scores["error"].is_valid().to_numpy(zero_copy_only=False))
     at = np.array(scores["error_stage"].take(pa.array(errors)).fill_null("source").to_pylist(), object)
     for stage in dict.fromkeys(at):
         if stage not in stages:
-            _quarantine(scores, fates, errors[at == stage], stage)
+            _quarantine(scores, decisions, errors[at == stage], stage)
     scored, missing = scores.scored(), {}
     for stage, keep, when, late in gates:
-        _quarantine(scores, fates, errors[at == stage], stage)
-        rows = fates.alive()
+        _quarantine(scores, decisions, errors[at == stage], stage)
+        rows = decisions.alive()
         if when:
             condition = parse(when, f"condition of {stage}")
             rows = rows[captions.holds(condition, rows, late)]
         has_cells = scored[stage][rows] if stage in scored else np.zeros(len(rows), bool)
         if not has_cells.all():
             missing[stage] = int((~has_cells).sum())
-            fates.is_alive[rows[~has_cells]] = False
+            decisions.is_alive[rows[~has_cells]] = False
         if keep:
-            _apply(fates, captions, parse(keep, f"gate of {stage}"), stage, rows[has_cells], late)
+            _apply(decisions, captions, parse(keep, f"gate of {stage}"), stage, rows[has_cells], late)
     if missing:
         raise CurationError(_missing(missing))
 
@@ -143,25 +143,25 @@ def _missing(missing: Mapping[str, int]) -> str:
     )
 
 
-def _quarantine(scores: Scores, fates: Fates, rows: Ints, stage: str) -> None:
-    rows = rows[fates.is_alive[rows]]
-    fates.quarantine(rows, stage, scores["error"].take(pa.array(rows)).to_pylist())
+def _quarantine(scores: Scores, decisions: Decisions, rows: Ints, stage: str) -> None:
+    rows = rows[decisions.is_alive[rows]]
+    decisions.quarantine(rows, stage, scores["error"].take(pa.array(rows)).to_pylist())
 
 
 def _apply(
-    fates: Fates, captions: CaptionFates, expression: Expression, stage: str, rows: Ints, late: bool = True
+    decisions: Decisions, captions: CaptionDecisions, expression: Expression, stage: str, rows: Ints, late: bool = True
 ) -> None:
     """Drop those of `rows` for which the expression is not true; a percentile in it is over `rows`."""
     verdict = captions.judge(expression, stage, rows, late)
     for code, reason in enumerate(verdict.reasons):
         at = np.flatnonzero(verdict.code == code)
-        fates.drop(rows[at], stage, reason, verdict.value[at], verdict.threshold[at])
+        decisions.drop(rows[at], stage, reason, verdict.value[at], verdict.threshold[at])
 
 
-def _drop_small(scores: Scores, fates: Fates, manifest: Manifest) -> None:
+def _drop_small(scores: Scores, decisions: Decisions, manifest: Manifest) -> None:
     """Clips too short for any bucket, and records that only a forbidden enlarging could bring to theirs."""
-    for reason, at in sorted(small_records(scores, manifest, fates.alive()).items()):
-        fates.drop(at, "encode", reason)
+    for reason, at in sorted(small_records(scores, manifest, decisions.alive()).items()):
+        decisions.drop(at, "encode", reason)
 
 
 def small_records(scores: Scores, manifest: Manifest, rows: Ints) -> dict[str, Ints]:
@@ -198,13 +198,13 @@ def _not_surely_large(scores: Scores, rows: Ints, encode: EncodeSection) -> Ints
     return rows[~plain]
 
 
-def _quarantine_failed(scores: Scores, fates: Fates, failed: Mapping[str, str]) -> None:
+def _quarantine_failed(scores: Scores, decisions: Decisions, failed: Mapping[str, str]) -> None:
     """Before duplicates, so that the next best stays; after the percentiles, which they must not move."""
     if not failed:
         return
     places = pc.index_in(pa.array(sorted(failed), pa.large_string()), value_set=scores.ids).drop_null().to_numpy()
-    rows = places[fates.is_alive[places]].astype(np.int64)
-    fates.quarantine(rows, "encode", [failed[identity] for identity in scores.ids.take(pa.array(rows)).to_pylist()])
+    rows = places[decisions.is_alive[places]].astype(np.int64)
+    decisions.quarantine(rows, "encode", [failed[identity] for identity in scores.ids.take(pa.array(rows)).to_pylist()])
 
 
 @dataclass(frozen=True)
@@ -229,19 +229,19 @@ class Duplicates:
             order = order[np.argsort(~is_clip[order], kind="stable")]
         return order
 
-    def within(self, rows: Ints, settled: NDArray[np.bool_]) -> Iterator[Fallen]:
+    def within(self, rows: Ints, settled: NDArray[np.bool_]) -> Iterator[FoundDuplicates]:
         """Duplicates among `rows`, in the order in which they fall. Those that are `settled` go before all
         others."""
         order = self.order(rows)
         order = order[np.argsort(~settled[order], kind="stable")]
         if self.section.on in ("embedding", "copy"):
             fell = self._near_vectors(order)
-            yield Fallen(self.section.on, fell.rows, fell.kept, np.round(1 - fell.distance, 6), self.threshold)
+            yield FoundDuplicates(self.section.on, fell.rows, fell.kept, np.round(1 - fell.distance, 6), self.threshold)
         elif self.section.on == "phash":
             yield from hashed.duplicates(self.scores, order, int(self.threshold), self.section.share)
         else:
             fell = equal(codes_of(self.scores[IDENTITIES[COMPARED[self.section.on][0]]]), order)
-            yield Fallen(self.section.on, fell.rows, fell.kept, fell.distance, self.threshold)
+            yield FoundDuplicates(self.section.on, fell.rows, fell.kept, fell.distance, self.threshold)
 
     def _near_vectors(self, order: Ints) -> Dropped:
         """Embeddings that are near; vectors of copies that are near and whose thumbnails show the same."""
@@ -263,8 +263,8 @@ class Duplicates:
 
 def _thin_out(
     scores: Scores,
-    fates: Fates,
-    captions: CaptionFates,
+    decisions: Decisions,
+    captions: CaptionDecisions,
     sections: Sequence[Duplicates],
     caps: Sequence[CapSection],
 ) -> None:
@@ -273,47 +273,49 @@ def _thin_out(
     settled = np.zeros(scores.rows, bool)
     while True:
         for section in sections:
-            _drop_duplicates(section, fates, captions, settled)
+            _drop_duplicates(section, decisions, captions, settled)
         for cap in caps:
-            drop_over_cap(scores, fates, cap)
-        orphans = fates.orphans()
-        settled = fates.is_alive.copy()
-        fates.revive(orphans)
+            drop_over_cap(scores, decisions, cap)
+        orphans = decisions.orphans()
+        settled = decisions.is_alive.copy()
+        decisions.revive(orphans)
         captions.unmerge(orphans)
-        drop_without_room(scores, fates, caps, settled)
-        if not (fates.is_alive & ~settled).any():
+        drop_without_room(scores, decisions, caps, settled)
+        if not (decisions.is_alive & ~settled).any():
             return
         sections = [replace(section, say=lambda _: None) for section in sections]
 
 
-def _drop_duplicates(duplicates: Duplicates, fates: Fates, captions: CaptionFates, settled: NDArray[np.bool_]) -> None:
+def _drop_duplicates(
+    duplicates: Duplicates, decisions: Decisions, captions: CaptionDecisions, settled: NDArray[np.bool_]
+) -> None:
     """Those `settled` have met the section before, and nothing takes their place now."""
     section, threshold, seed = duplicates.section, duplicates.threshold, duplicates.seed
     for other in section.against:
-        rows = np.flatnonzero(fates.is_alive & ~settled)
+        rows = np.flatnonzero(decisions.is_alive & ~settled)
         for met in already_there(duplicates.scores, rows, section, threshold, seed, Store(other)):
             reason = f"{met.reason}: already in {other}"
-            fates.drop_duplicates(met.rows, met.kept, reason, met.value, met.threshold)
-    for fell in duplicates.within(fates.alive(), settled):
-        fates.drop_duplicates(fell.rows, fell.kept, fell.reason, fell.value, fell.threshold)
+            decisions.drop_duplicates(met.rows, met.kept, reason, met.value, met.threshold)
+    for fell in duplicates.within(decisions.alive(), settled):
+        decisions.drop_duplicates(fell.rows, fell.kept, fell.reason, fell.value, fell.threshold)
         if section.merges_captions:
             captions.merge(fell.rows, fell.kept)
 
 
-def _drop_outside_sample(scores: Scores, fates: Fates, sample: float, seed: int) -> None:
+def _drop_outside_sample(scores: Scores, decisions: Decisions, sample: float, seed: int) -> None:
     """Keep the records with the smallest hash of seed and id: more records in the corpus move few others.
 
     A whole number keeps so many, a fraction keeps each record whose hash, in [0, 1), lies below it.
     """
     if sample <= 0 or (isinstance(sample, float) and sample > 1):
         raise UsageError(f"select.sample is a number of records or a share up to 1, not {sample}")
-    rows = fates.alive()
+    rows = decisions.alive()
     draw = draws(scores.ids.take(pa.array(rows)).to_pylist(), seed)
     threshold = sample
     if isinstance(sample, int):
         threshold = 1.0 if sample >= len(rows) else float(np.sort(draw)[sample])
     out = draw >= threshold
-    fates.drop(rows[out], "sample", f"not in the sample of {sample}", draw[out], threshold)
+    decisions.drop(rows[out], "sample", f"not in the sample of {sample}", draw[out], threshold)
 
 
 def draws(ids: Sequence[str], seed: int) -> NDArray[np.float64]:

@@ -72,9 +72,9 @@ def _inception(weights: Path) -> Extractor:
     if not weights.is_file():
         raise UsageError(f"--features inception: {weights} is no file; it is torch-fidelity's weights-inception-*.pth")
     try:
-        from curation.models.torchvision_mend import mend
+        from curation.models.patch_torchvision import patch_torchvision
 
-        mend()
+        patch_torchvision()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
         raise CurationError(

@@ -1,4 +1,4 @@
-"""A diffusion transformer (DiT) over image and video latents, told what to paint by text tokens.
+"""A diffusion transformer (DiT) over image and video latents, conditioned on text tokens.
 
 After Peebles and Xie 2022 (arXiv 2212.09748, adaLN-zero blocks), with cross-attention to text as in PixArt-alpha
 (arXiv 2310.00426). One picture is a clip of one frame. Precision, parallelism, activation checkpointing and

@@ -137,7 +137,9 @@ class Painter:
         shape: tuple[int, ...],
         s: Settings,
     ) -> Tensor:
-        told, untold = ([part.to(self.device) for part in padded(of)] for of in (texts, [negative] * len(texts)))
+        with_text, without_text = (
+            [part.to(self.device) for part in padded(of)] for of in (texts, [negative] * len(texts))
+        )
         streams = [np.random.default_rng([*seed, 4]) for seed in seeds]
 
         def noise(_: int = 0) -> Tensor:
@@ -146,7 +148,7 @@ class Painter:
 
         def predict(x: Tensor, t: Tensor, unconditional: bool) -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                out: Tensor = self.model(x, t, *(untold if unconditional else told))
+                out: Tensor = self.model(x, t, *(without_text if unconditional else with_text))
             return out.float()
 
         method = s.method or ("euler" if self.config.objective == "flow" else "dpm++")

@@ -138,15 +138,15 @@ def guided(
     """
 
     def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        told = predict(x, t, False)
+        predicted = predict(x, t, False)
         if guidance != 1:
-            untold = predict(x, t, True)
-            mixed = untold + guidance * (told - untold)
+            unconditional = predict(x, t, True)
+            mixed = unconditional + guidance * (predicted - unconditional)
             if rescale:
                 axes = tuple(range(1, x.ndim))
-                factor = told.std(axes, keepdim=True) / mixed.std(axes, keepdim=True).clamp(min=1e-8)
+                factor = predicted.std(axes, keepdim=True) / mixed.std(axes, keepdim=True).clamp(min=1e-8)
                 mixed = mixed * (rescale * factor + 1 - rescale)
-            told = mixed
-        return objective.split(x, told, t)
+            predicted = mixed
+        return objective.split(x, predicted, t)
 
     return denoise

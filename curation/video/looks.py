@@ -12,7 +12,7 @@ SIZE = (64, 36)
 
 
 class Looks:
-    """Takes a video's frames in order."""
+    """AcceptedSizes a video's frames in order."""
 
     def __init__(self) -> None:
         self._black, self._still = array("B"), array("B")

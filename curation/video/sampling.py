@@ -33,7 +33,7 @@ class Key(NamedTuple):
     engine: Engine = "pyav"
 
 
-class Reel:
+class VideoCursor:
     """A video that stays open between requests, where the last one left it.
 
     Decoding on from there gives the frames that a seek gives, unless the stream is damaged: `corrupt` then says so.
@@ -77,13 +77,13 @@ class Reel:
         self._video, self._stream, self._shown = None, iter(()), None
 
 
-_reel = Reel()
+_cursor = VideoCursor()
 
 
 def let_go() -> None:
     """Close the file of the last samples, if one is open: its index takes 65 bytes a frame. And hand back what the
     request before left free, so that a long video's leavings do not add to the next one's needs."""
-    _reel.close()
+    _cursor.close()
     with suppress(AttributeError):  # glibc's alone
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -101,11 +101,11 @@ def sample(path: str, start_s: float, end_s: float, count: int, longest: int, ma
     late = 1e-6 if rate is None else 0.5 / float(rate)
     # told below, by one thread that begins at a key frame: what damage does must not depend on more
     with suppress(Refused, OSError, av.error.FFmpegError):
-        video, stream = _reel.frames(path, start_s, max_pixels, engine, late)
+        video, stream = _cursor.frames(path, start_s, max_pixels, engine, late)
         found = _take(video, on_grid(stream, start_s, rate), *span, count, longest, alive)
-        if not _reel.corrupt:
+        if not _cursor.corrupt:
             return found
-    _reel.close()
+    _cursor.close()
     with open_video(path, max_pixels, engine) as video:
         return _take(video, on_grid(frames(video, start_s), start_s, rate), *span, count, longest, alive)
 

@@ -28,7 +28,7 @@ class Cut:
 
 
 class Detector(Protocol):
-    """Takes every frame once, in order; holds a bounded window of them."""
+    """AcceptedSizes every frame once, in order; holds a bounded window of them."""
 
     size: tuple[int, int]
     """Width and height of the frames it wants, px."""

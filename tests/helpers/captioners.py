@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from curation.models.torchvision_mend import mend
+from curation.models.patch_torchvision import patch_torchvision
 
 LORE = "a red green blue cat runs under the hill and dog sits beside big boat over sea tree sky house jumps"
 WORDS = [*re.findall(r"\w+", LORE), "."]
@@ -168,7 +168,7 @@ if find_spec("num2words") is None:  # which SmolVLM's processor needs
 
 def save(name: str, folder: Path) -> Path:
     """Make the model `name` with fixed random weights, large enough that it says other words for other pictures."""
-    mend()
+    patch_torchvision()
     import torch
 
     torch.manual_seed(2)

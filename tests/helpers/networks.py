@@ -85,7 +85,7 @@ class HangingNetwork(FaultyNetwork):
 
 
 class TimedNetwork(MeanNetwork):
-    """Takes so many milliseconds a row as the argument says, and no CPU; batches of 64."""
+    """AcceptedSizes so many milliseconds a row as the argument says, and no CPU; batches of 64."""
 
     exact = True
 

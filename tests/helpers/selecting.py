@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curation.manifest import Manifest
-from curation.selection.fates import SCHEMA
+from curation.selection.decisions import SCHEMA
 from curation.selection.select import Gate, decide
 from curation.stores.storage import Store
 

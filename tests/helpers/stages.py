@@ -15,7 +15,7 @@ class SlowParams(Params):
 
 
 class Slow(Stage):
-    """Takes its time, so that a test can kill a run in the middle."""
+    """AcceptedSizes its time, so that a test can kill a run in the middle."""
 
     name = "slow"
     reads = ("width",)

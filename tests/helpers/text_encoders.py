@@ -4,8 +4,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from curation.models.patch_torchvision import patch_torchvision
 from curation.models.text_presets import HUNYUAN_VIDEO, QWEN_IMAGE
-from curation.models.torchvision_mend import mend
 
 CAPTIONS = [
     "a red cat sits under a tree",
@@ -57,7 +57,7 @@ def tokens_of(kind: str) -> Any:
 
 def model_of(kind: str) -> Any:
     """The model as the library makes it, with weights spread widely enough that layers and tokens differ."""
-    mend()
+    patch_torchvision()
     import torch
     import transformers as t
 

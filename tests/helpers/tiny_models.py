@@ -14,9 +14,9 @@ CLIP = {
 
 def clip(folder: Path) -> str:
     """A CLIP of both towers; returns the argument for open_clip: `CONFIG.json:WEIGHTS.safetensors`."""
-    from curation.models.torchvision_mend import mend
+    from curation.models.patch_torchvision import patch_torchvision
 
-    mend()
+    patch_torchvision()
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -44,9 +44,9 @@ def aesthetic_head(folder: Path) -> Path:
 
 def picture_vae(folder: Path) -> Path:
     """SDXL's autoencoder: eight pixels to a latent, four channels. Its scaling fits the latents that it gives."""
-    from curation.models.torchvision_mend import mend
+    from curation.models.patch_torchvision import patch_torchvision
 
-    mend()
+    patch_torchvision()
     import torch
     from diffusers import AutoencoderKL
 
@@ -66,9 +66,9 @@ def picture_vae(folder: Path) -> Path:
 
 def clip_vae(folder: Path) -> Path:
     """Wan's autoencoder: eight pixels and four frames to a latent, pictures too."""
-    from curation.models.torchvision_mend import mend
+    from curation.models.patch_torchvision import patch_torchvision
 
-    mend()
+    patch_torchvision()
     import torch
     from diffusers import AutoencoderKLWan
 

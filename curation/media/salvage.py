@@ -25,14 +25,14 @@ class Damaged(ValueError):
     """The file lacks something that its pixels depend on; the message says what."""
 
 
-class Mended(NamedTuple):
+class Salvaged(NamedTuple):
     """A file's bytes without its harmless damage, and whether a damaged colour profile went with it."""
 
     data: bytes
     profile_lost: bool = False
 
 
-def mend(data: bytes) -> Mended | None:
+def salvage(data: bytes) -> Salvaged | None:
     """The file without its harmless damage; None where there is none that is known.
 
     A JPEG without its end marker gets it, when all of its pixels are there. Text, a profile and the like are left out
@@ -48,7 +48,7 @@ def ends_in_zeros(data: bytes) -> bool:
     return data.startswith(b"\xff\xd8") and data.endswith(b"\0\0") and data.rfind(END) < data.rfind(b"\xff\xda")
 
 
-def _ended(data: bytes) -> Mended | None:
+def _ended(data: bytes) -> Salvaged | None:
     """A JPEG with an end marker. Its pixels are all there when they do not depend on what is put behind the data."""
     data = data.rstrip(b"\0") if ends_in_zeros(data) else data
     end = len(data) - 1 if data.endswith(b"\xff") else len(data)  # half of the marker
@@ -58,7 +58,7 @@ def _ended(data: bytes) -> Mended | None:
         return None
     if not _all_scans(data) or any(_pixels(data + more + END) != pixels for more in (_restarts(data), *OTHERS)):
         raise Damaged("the file is cut short: the end of its pixels is missing")
-    return Mended(data + END)
+    return Salvaged(data + END)
 
 
 def _pixels(data: bytes) -> bytes | None:
@@ -106,7 +106,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += size
 
 
-def _without_damaged_chunks(data: bytes) -> Mended | None:
+def _without_damaged_chunks(data: bytes) -> Salvaged | None:
     """A PNG without chunks of a wrong checksum, None where there is none (PNG, third edition, 5.3 and 13.2)."""
     kept, at, dropped = [_PNG], len(_PNG), set[bytes]()
     while at + 12 <= len(data):
@@ -124,4 +124,4 @@ def _without_damaged_chunks(data: bytes) -> Mended | None:
         else:
             dropped.add(kind)
         at = end
-    return Mended(b"".join([*kept, data[at:]]), b"iCCP" in dropped) if dropped else None
+    return Salvaged(b"".join([*kept, data[at:]]), b"iCCP" in dropped) if dropped else None

@@ -37,7 +37,7 @@ def native_library_loads() -> bool:
 
 
 @cache
-def mend() -> bool:
+def patch_torchvision() -> bool:
     """Declare the missing schemas, once, before torchvision is imported; True when that was needed."""
     import torch
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from curation.media.decode import Refused, decode_image
-from curation.media.mend import mend
+from curation.media.salvage import salvage
 
 MOST = 10_000_000
 FORMS: list[dict[str, Any]] = [
@@ -125,4 +125,4 @@ def test_a_png_whose_pixels_are_in_doubt_says_which_chunk_is_damaged(kind: bytes
 
 
 def test_what_is_whole_or_unknown_is_not_mended() -> None:
-    assert mend(packed(picture(), "PNG")) is None and mend(packed(picture(), "GIF")) is None
+    assert salvage(packed(picture(), "PNG")) is None and salvage(packed(picture(), "GIF")) is None

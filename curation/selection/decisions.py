@@ -32,7 +32,7 @@ so that the pieces do not show in the file."""
 _KEPT = ("kept", None, None)
 
 
-class Fates:
+class Decisions:
     """The fate of each row while the decision is being made; `is_alive` rows have met nothing yet."""
 
     def __init__(self, rows: int) -> None:
