@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import skimage.data
 from helpers.captioners import MAKERS, save
+from helpers.pretended import pretended_server
 from PIL import Image
 
-from curation.devices import PRETEND
 from curation.errors import Unavailable
-from curation.inference.client import service
 from curation.inference.network import Row, Spec
 from curation.inference.server import Server
 from curation.models import transformers_network
@@ -35,12 +34,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Of a pretended GPU, with batches of four."""
-    monkeypatch.setenv(PRETEND, "1")
-    monkeypatch.setattr(transformers_network, "AT_ONCE", 4)
-    made = Server()
-    with service(made):
+    with pretended_server(monkeypatch, transformers_network) as made:
         yield made
-    made.close()
 
 
 def scenes(question: str = "the cat") -> list[Scene]:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.pretended import pretended_server
 from helpers.text_encoders import CAPTIONS, KINDS, save
 
-from curation.devices import PRETEND
 from curation.errors import CurationError, UsageError
-from curation.inference.client import service
 from curation.inference.server import Server
+from curation.install import command
 from curation.models import transformers_text_network
 from curation.models.captions import bounded
 from curation.models.registry import describe, open_model
@@ -37,12 +37,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Of a pretended GPU, with batches of four."""
-    monkeypatch.setenv(PRETEND, "1")
-    monkeypatch.setattr(transformers_text_network, "AT_ONCE", 4)
-    made = Server()
-    with service(made):
+    with pretended_server(monkeypatch, transformers_text_network) as made:
         yield made
-    made.close()
 
 
 def by_the_library(folder: Path, kind: str, prompts: list[str], longest: int, **asked: Any) -> Any:
@@ -241,7 +237,7 @@ def test_values_that_fp16_does_not_hold_are_refused(models: dict[str, Path], tmp
 def test_without_transformers_the_command_that_brings_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     problem = TransformersText.describe("google/t5-v1_1-xxl?layer=-2").problem
-    assert problem and "pip install 'curation[production]'" in problem
+    assert problem == f"the package transformers is not installed; to install it: {command('production')}"
 
 
 def test_a_hub_id_is_read_from_the_cache(models: dict[str, Path], tmp_path: Path) -> None:

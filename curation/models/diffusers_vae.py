@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import CurationError
-from curation.install import command
+from curation.install import missing
 from curation.models.diffusers_families import DEFAULT, FAMILIES, accepted_sizes_of, facts_of, problem_of
 from curation.models.hub import commit_of, hub_problem
 from curation.models.packaged import sha256
@@ -65,17 +65,13 @@ class DiffusersVae:
         if not argument:
             return ModelInfo("diffusers:", "", "it names no weights; say diffusers:FOLDER or diffusers:HUB/ID")
         if importlib.util.find_spec("diffusers") is None:
-            return ModelInfo(
-                f"diffusers:{argument}",
-                "",
-                f"the package diffusers is not installed; to install it: {command('production')}",
-            )
+            return ModelInfo(f"diffusers:{argument}", "", missing("diffusers"))
         place = Place.parse(argument)
         if place.folder:
             files = [place.folder / CONFIG, place.folder / WEIGHTS]
-            missing = " and no ".join(file.name for file in files if not file.is_file())
-            problem = f"the folder {place.folder} has no {missing}" if missing else None
-            if missing:
+            lacking = " and no ".join(file.name for file in files if not file.is_file())
+            problem = f"the folder {place.folder} has no {lacking}" if lacking else None
+            if lacking:
                 return ModelInfo(f"diffusers:{place.folder.name}", "", problem)
             takes, problem = _known(place)
             return _info(place.folder.name, sha256(*files), problem, takes, files[1].stat().st_size >> 20)

@@ -15,7 +15,7 @@ from curation.errors import CurationError, Unavailable
 from curation.inference.client import connect
 from curation.inference.network import Precision, Row, Spec
 from curation.inference.torch_network import computing_device
-from curation.install import command
+from curation.install import missing
 from curation.models.captioner import Effort, Scene
 from curation.models.captions import generated
 from curation.models.hub import commit_of, hub_problem
@@ -23,6 +23,7 @@ from curation.models.packaged import sha256
 from curation.models.patch_torchvision import patch_torchvision
 from curation.models.registry import ModelInfo
 from curation.models.transformers_network import CACHE_MB, NONE, call_of, row_of
+from curation.models.transformers_weights import pretrained
 from curation.stage import Failure, sentence
 
 CONFIG = "config.json"
@@ -49,8 +50,7 @@ class TransformersCaptioner:
         if not argument:
             return ModelInfo("transformers:", "", "it names no model; say transformers:HUB/ID or transformers:FOLDER")
         if importlib.util.find_spec("transformers") is None:
-            lacks = f"the package transformers is not installed; to install it: {command('production')}"
-            return ModelInfo(f"transformers:{argument}", "", lacks)
+            return ModelInfo(f"transformers:{argument}", "", missing("transformers"))
         if folder := _folder(argument):
             files = sorted(path for path in folder.glob("*") if path.suffix in PARTS)
             names = {path.name for path in files}
@@ -162,19 +162,9 @@ def load_model(argument: str, dtype: Any) -> Any:
     patch_torchvision()
     from transformers import AutoModelForImageTextToText
 
-    model: Any
-    report: Any
     with _loading(argument):
-        model, report = AutoModelForImageTextToText.from_pretrained(  # type: ignore[misc]
-            _source(argument),
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-    # transformers leaves weights that a file lacks at random values, and only warns.
-    if wrong := [*report["missing_keys"], *report["mismatched_keys"]]:
+        model, wrong = pretrained(AutoModelForImageTextToText, _source(argument), dtype)
+    if wrong:
         raise CurationError(
             f"the captioner 'transformers:{argument}' does not fit its {CONFIG}: {len(wrong)} weights differ, "
             f"such as {wrong[0]}"

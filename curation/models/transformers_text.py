@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from curation.errors import CurationError
 from curation.inference.client import connect
 from curation.inference.network import Row, Spec
+from curation.install import missing
 from curation.models.captions import bounded
 from curation.models.diffusers_vae import Place
 from curation.models.hub import commit_of, hub_problem
@@ -52,8 +53,7 @@ class TransformersText:
         name = where.folder.name if where.folder else place
         identity = f"transformers:{name}" + (f"?{settings.query}" if settings.query else "")
         if importlib.util.find_spec("transformers") is None:
-            lacks = "the package transformers is not installed; `pip install 'curation[production]'` brings it"
-            return ModelInfo(identity, "", lacks)
+            return ModelInfo(identity, "", missing("transformers"))
         if where.folder:
             problem = _folder_problem(where.folder, settings)
             weights = "" if problem else sha256(*_files(where.folder))

@@ -15,6 +15,7 @@ from curation.inference.network import Precision, Signature
 from curation.inference.torch_network import TorchNetwork
 from curation.models.patch_torchvision import patch_torchvision
 from curation.models.text_spec import TextSettings, parsed
+from curation.models.transformers_weights import pretrained
 from curation.stage import sentence
 
 CONFIG = "config.json"
@@ -114,16 +115,8 @@ def load_model(place: str, folder: Path, settings: TextSettings, dtype: Any) -> 
             name = "CLIPTextModel" if plain else "CLIPTextModelWithProjection"
         else:
             name = ENCODERS.get(kind, "AutoModel")
-        model, report = getattr(transformers, name).from_pretrained(
-            str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-        # transformers leaves weights that a file lacks at random values, and only warns.
-        if wrong := sorted([*report["missing_keys"], *report["mismatched_keys"]]):
+        model, wrong = pretrained(getattr(transformers, name), folder, dtype)
+        if wrong:
             raise CurationError(f"{len(wrong)} weights do not fit its {CONFIG}, such as {wrong[0]}")
     model = getattr(model, "language_model", model)
     return model.eval().requires_grad_(False)
