@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from curation import phases, rundir
-from curation.errors import UsageError
 from curation.reporting.ledger import Ledger
 from curation.scoring import chunkfile
 from curation.shards import LatentDataset as Shards
@@ -56,11 +55,7 @@ def open_scores(directory: str) -> ds.Dataset:
 
     `open_scores(DIR).to_table(columns=["id", "aesthetic"])` reads two columns. Raises UsageError where there are none.
     """
-    store = Store(directory)
-    names = [entry.name for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
-    if not names:
-        raise UsageError(f"{store.root} holds no scores yet: `curate run` makes them")
-    return ds.dataset(sorted(store.path(name) for name in names), format="parquet", filesystem=store.filesystem)
+    return chunkfile.dataset(Store(directory))
 
 
 def open_selection(directory: str) -> pa.Table:

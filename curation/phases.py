@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
 
 from curation import rundir
 from curation.encoding.encode_phase import all_failures, encode_phase
@@ -107,20 +105,15 @@ def refuse_stale(store: Store, plan: Plan) -> None:
     A decision over them would be another than that of `curate run` with the same manifest. Gates are no part of this.
     """
     wanted = {stage.name: stage.fingerprint for stage in plan.stages}
-    with ThreadPoolExecutor(8) as readers:
-        for stored in readers.map(partial(_stages_of, store), rundir.score_files(store)):
-            for name, fingerprint in wanted.items():
-                if stored.get(name) != fingerprint:
-                    what = "was never scored" if name not in stored else "was scored with other parameters or models"
-                    raise UsageError(
-                        f"the stage {name} {what} in {store.root}: `curate run` with these settings scores it anew; "
-                        "`curate select` changes gates and what stands under select: alone"
-                    )
-
-
-def _stages_of(store: Store, file: str) -> dict[str, str]:
-    found: dict[str, str] = chunkfile.footer(store, file)[1].get("stages", {})
-    return found
+    for _, noted in rundir.footers(store):
+        stored = noted.get("stages", {})
+        for name, fingerprint in wanted.items():
+            if stored.get(name) != fingerprint:
+                what = "was never scored" if name not in stored else "was scored with other parameters or models"
+                raise UsageError(
+                    f"the stage {name} {what} in {store.root}: `curate run` with these settings scores it anew; "
+                    "`curate select` changes gates and what stands under select: alone"
+                )
 
 
 def forget_failures(store: Store) -> None:

@@ -8,7 +8,6 @@ are those that the last run left is not read again.
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from curation.scoring import chunkfile
 from curation.scoring.pending import MARKER
 from curation.shards import index
 from curation.stores import jsontext
+from curation.stores.ahead import read_ahead
 from curation.stores.storage import Entry, Store
 
 SEEN = "_work/seen.json"
@@ -111,8 +111,7 @@ def _scores_damage(store: Store, seen: dict[str, Any] | None) -> Iterator[Damage
             return Damage(name, " ".join(str(error.__cause__ or error).split())[:120])
         return None
 
-    with ThreadPoolExecutor(READERS) as readers:
-        damages = [damage for damage in readers.map(look, rundir.score_files(store)) if damage]
+    damages = [damage for damage in read_ahead(look, rundir.score_files(store), READERS) if damage]
     yield from damages
     if damages and seen is not None:
         yield Damage(MARKER, "it speaks of scores that are gone")

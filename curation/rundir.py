@@ -1,6 +1,6 @@
 """What a run directory holds: the resolved manifest, the decision, and where each is committed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +12,12 @@ from curation.load import Loaded, load
 from curation.plan import Plan
 from curation.scoring import chunkfile
 from curation.stage import sentence
+from curation.stores.ahead import read_ahead
 from curation.stores.location import resolve
 from curation.stores.storage import Store
 
 MANIFEST = "manifest.yaml"
+FOOTER_READERS = 8
 SELECTION = "selection.parquet"
 
 
@@ -94,3 +96,8 @@ def score_files(store: Store) -> list[str]:
     """Names of the chunk files in scores/, in chunk order."""
     names = [entry.name.rpartition("/")[2] for entry in store.list(chunkfile.SCORES)]
     return sorted(name for name in names if chunkfile.number_of(name) is not None)
+
+
+def footers(store: Store) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Of each chunk file, in chunk order, its rows and what its metadata says; see `chunkfile.footer`."""
+    return read_ahead(lambda file: chunkfile.footer(store, file), score_files(store), FOOTER_READERS)

@@ -18,14 +18,13 @@ from curation.plan import Plan, digest
 from curation.progress import PhaseProgress, console
 from curation.reporting.ledger import Ledger, caption_lines, funnel, stage_costs
 from curation.reporting.models import busy, sentences, summary
-from curation.scoring import chunkfile, ids, second_try
+from curation.scoring import ids, second_try
 from curation.scoring.pending import Pending
 from curation.scoring.score import RunContext
-from curation.selection.select import Gate, decide
+from curation.selection.select import decide, gates_of
 from curation.selection.table import Damaged
 from curation.sources import open_source
 from curation.sources.base import total_of
-from curation.stores.ahead import read_ahead
 from curation.stores.lock import RunLock
 from curation.stores.storage import Store
 from curation.work import score_pool, task_item
@@ -209,14 +208,13 @@ def make_engine(plan: Plan, choice: Choice, address: str | None) -> Engine:
 
 def decide_run(store: Store, plan: Plan, failed: Mapping[str, str], say: Callable[[str], None]) -> pa.Table:
     """The decision of a plan over a run's scores."""
-    gates = [Gate(stage.name, stage.keep, stage.when, stage.late) for stage in plan.stages]
-    return decide(store, plan.loaded.manifest, gates, failed, say, plan.each)
+    return decide(store, plan.loaded.manifest, gates_of(plan), failed, say, plan.each)
 
 
 def scored_rows(store: Store) -> tuple[int, int]:
     """Rows in scores/ and of the source (a video's clips are one of its rows), from the files' footers."""
     rows = sources = 0
-    for count, known in read_ahead(lambda file: chunkfile.footer(store, file), rundir.score_files(store)):
+    for count, known in rundir.footers(store):
         rows += count
         sources += known.get("sources", count)
     return rows, sources

@@ -49,7 +49,11 @@ def test_first_halves_are_those_of_hex_ids_alone() -> None:
 
 def test_files_are_grouped_by_their_bytes_and_read_in_order() -> None:
     files = [Entry(f"{i}", size, 0) for i, size in enumerate([5, 5, 20, 1, 1])]
-    assert [[entry.name for entry in group] for group in grouped(files, 10)] == [["0", "1"], ["2"], ["3", "4"]]
+    assert [[entry.name for entry in group] for group in grouped(files, lambda entry: entry.size, 10)] == [
+        ["0", "1"],
+        ["2"],
+        ["3", "4"],
+    ]
     assert list(read_ahead(lambda i: i * i, range(50))) == [i * i for i in range(50)]
 
 

@@ -1,8 +1,7 @@
 """The records of every shard, sorted out of scores/.
 
 One pass deals them into temporary files, one for some shards each, from which the shards' own files are made in order.
-Memory is bounded by one such file; the number of passes does not
-grow with the records.
+Memory is bounded by one such file; the number of passes does not grow with the records.
 """
 
 import io
@@ -25,6 +24,7 @@ from curation.encoding.jobs import MEMBER_SCHEMA, Contents, ShardJob
 from curation.encoding.scored import ScoredRows
 from curation.encoding.spool import Spool
 from curation.record import BASE_SCHEMA
+from curation.stores.ahead import grouped
 
 PART_RECORDS, MOST_PARTS = 20_000, 256
 """Records of a temporary file, and how many files there are at most: beyond 5 million records they are larger."""
@@ -80,15 +80,7 @@ def write_members(
 def _parts(jobs: Sequence[ShardJob], most: int) -> list[list[ShardJob]]:
     """Jobs in order, cut so that the records of some share a temporary file."""
     most = max(most, -(-sum(job.samples for job in jobs) // MOST_PARTS))
-    parts: list[list[ShardJob]] = []
-    room = 0
-    for job in jobs:
-        if not parts or job.samples > room:
-            parts.append([])
-            room = most
-        parts[-1].append(job)
-        room -= job.samples
-    return parts
+    return grouped(jobs, lambda job: job.samples, most)
 
 
 def _ids(scored: ScoredRows, part_of: NDArray[np.int32]) -> Iterator[str]:

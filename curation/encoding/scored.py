@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from curation.errors import CurationError
 from curation.identities import first_halves
 from curation.scoring import chunkfile
-from curation.stores.ahead import grouped, read_ahead
+from curation.stores.ahead import READ_BYTES, grouped, read_ahead
 from curation.stores.storage import Entry, Store
 
 Ints = NDArray[np.int64]
 _HEX = re.compile(rb"[0-9a-f]{32}")
-READ_BYTES = 16_000_000
-"""Of files that one thread reads at once: many small ones, or a single large one."""
 
 
 class Places:
@@ -72,8 +70,7 @@ class ScoredRows:
 
     @cached_property
     def _files(self) -> list[list[Entry]]:
-        files = (entry for entry in self.store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name))
-        return grouped(files, READ_BYTES)
+        return grouped(chunkfile.entries(self.store), lambda entry: entry.size, READ_BYTES)
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
 from rich.table import Table
 
 from curation import rundir
@@ -68,12 +67,8 @@ def _pairs(
 def _rows(store: Store) -> list[dict[str, Any]]:
     """Decision and the few scores that the check looks at, by record."""
     decided = {row["id"]: row for row in rundir.read_selection(store).to_pylist()}
-    paths = [store.path(entry.name) for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
-    columns = ["id", "source_key", "format", "content_box"]
-    scores = (
-        ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem).to_table(columns=columns).to_pylist()
-    )
-    return [row | decided[row["id"]] for row in scores]
+    scores = chunkfile.dataset(store).to_table(columns=["id", "source_key", "format", "content_box"])
+    return [row | decided[row["id"]] for row in scores.to_pylist()]
 
 
 def table(tallies: dict[str, Tally]) -> Table:

@@ -1,7 +1,5 @@
 """Small pictures of records for the report page, decoded where a hostile file can do no harm."""
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +12,7 @@ from curation.errors import CurationError
 from curation.manifest import Manifest
 from curation.media.sandbox import Decoder, Limits
 from curation.record import Span
+from curation.reporting.packing import jpeg
 from curation.scoring.score import RunContext
 from curation.stores.storage import Store
 from curation.video.reader import VideoReader, on_disk
@@ -92,6 +91,4 @@ def strip(frames: list[NDArray[np.uint8]]) -> Picture:
     sheet = Image.new("RGB", (size[0] * len(frames), size[1]))
     for i, frame in enumerate(frames):
         sheet.paste(Image.fromarray(frame).resize(size, Image.Resampling.BOX, reducing_gap=2.0), (i * size[0], 0))
-    jpeg = io.BytesIO()
-    sheet.save(jpeg, "JPEG", quality=QUALITY)
-    return Picture(base64.b64encode(jpeg.getvalue()).decode(), size[0], size[1], len(frames))
+    return Picture(jpeg(sheet, QUALITY), size[0], size[1], len(frames))

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import rundir
 from curation.errors import UsageError
 from curation.plan import Plan, make_plan
 from curation.reporting import corpus, ledger
-from curation.selection.select import Gate, read_scores
+from curation.selection.select import gates_of, read_scores
 from curation.stores import jsontext
 from curation.stores.storage import Store
 
@@ -70,9 +71,10 @@ def write_card(directory: str) -> list[str]:
     if not store.exists(ledger.RUN):
         raise UsageError(f"{store.root} holds no {ledger.RUN} yet: `curate run` makes it")
     account = jsontext.read_object(store, ledger.RUN)
-    shards = _shards(store)
-    store.write(CARD, "\n".join(_card(store, plan, account, shards)).encode())
-    store.write(CROISSANT, json.dumps(_croissant(store, plan, account, shards), indent=2).encode())
+    selection, shards = rundir.read_selection(store), _shards(store)
+    store.write(CARD, "\n".join(_card(plan, account, shards, _charts(store, plan, selection))).encode())
+    described = _croissant(store, plan, account, shards, selection.schema)
+    store.write(CROISSANT, json.dumps(described, indent=2).encode())
     return [store.uri(CARD), store.uri(CROISSANT)]
 
 
@@ -93,7 +95,12 @@ def describe(account: Mapping[str, Any]) -> str:
     )
 
 
-def _card(store: Store, plan: Plan, account: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _card(
+    plan: Plan,
+    account: Mapping[str, Any],
+    shards: Sequence[Mapping[str, Any]],
+    charts: Sequence[Mapping[str, Any]],
+) -> Iterator[str]:
     manifest = plan.loaded.manifest
     yield from (
         f"# {manifest.name}",
@@ -113,7 +120,7 @@ def _card(store: Store, plan: Plan, account: Mapping[str, Any], shards: Sequence
     models += [(role, model) for role, model in (("vae", plan.vae), ("text", plan.text)) if model]
     yield from (f"| {name} | {_cell(model.id)} | {model.sha256} |" for name, model in models)
     yield from ("", "## What it holds", "")
-    for chart in _charts(store, plan):
+    for chart in charts:
         kept = [(label, count) for label, _, count in chart["bars"] if count]
         if kept:
             yield f"- {chart['title']}: " + ", ".join(f"{_cell(label)} ({count:,})" for label, count in kept)
@@ -129,11 +136,10 @@ def _card(store: Store, plan: Plan, account: Mapping[str, Any], shards: Sequence
     yield from ("", "## To make it again", "", "`curate run manifest.yaml`, with the manifest beside this card.", "")
 
 
-def _charts(store: Store, plan: Plan) -> list[dict[str, Any]]:
+def _charts(store: Store, plan: Plan, selection: pa.Table) -> list[dict[str, Any]]:
     manifest = plan.loaded.manifest
-    gates = [Gate(stage.name, stage.keep, stage.when, stage.late) for stage in plan.stages]
-    scores = read_scores(store, manifest, gates, plan.each, corpus.COLUMNS)
-    kept = pc.equal(rundir.read_selection(store)["decision"], "kept").to_numpy()
+    scores = read_scores(store, manifest, gates_of(plan), plan.each, corpus.COLUMNS)
+    kept = pc.equal(selection["decision"], "kept").to_numpy()
     return corpus.charts(scores, np.asarray(kept, bool), manifest)
 
 
@@ -144,7 +150,11 @@ def _cell(text: str) -> str:
 
 
 def _croissant(
-    store: Store, plan: Plan, account: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]
+    store: Store,
+    plan: Plan,
+    account: Mapping[str, Any],
+    shards: Sequence[Mapping[str, Any]],
+    columns: pa.Schema,
 ) -> dict[str, Any]:
     """JSON-LD: the decision as a record set, each shard as a file with its hash."""
     decision = store.read(rundir.SELECTION)
@@ -153,7 +163,6 @@ def _croissant(
         _file(f"shard-{i}", f"shards/{shard['path']}", shard["sha256"], shard["bytes"])
         for i, shard in enumerate(shards)
     ]
-    columns = [field for field in rundir.read_selection(store).schema if str(field.type) in _TYPES]
     fields = [
         {
             "@type": "cr:Field",
@@ -163,6 +172,7 @@ def _croissant(
             "source": {"fileObject": {"@id": "selection"}, "extract": {"column": column.name}},
         }
         for column in columns
+        if str(column.type) in _TYPES
     ]
     records = {"@type": "cr:RecordSet", "@id": "decisions", "name": "decisions", "field": fields}
     return {

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from curation.encoding.buckets import Clip, choose, content
 from curation.manifest import EncodeSection, Manifest
+from curation.selection.select import SIZE
 from curation.selection.table import Scores
 
 BARS = 12
@@ -24,7 +25,6 @@ COLUMNS = (
     *("start_s", "end_s", "media", "source_uri", "extra"),
 )
 """What is read here, where a run has it."""
-_SHAPE = ("width", "height", "content_box", "start_s", "end_s", "fps", "fps_fraction")
 _LICENCES = ("license", "licence", "License", "LICENSE")
 
 
@@ -57,12 +57,8 @@ def charts(scores: Scores, kept: NDArray[np.bool_], manifest: Manifest) -> list[
     return [asdict(chart) for chart in made if chart is not None and chart.bars]
 
 
-def _known(scores: Scores, name: str) -> bool:
-    return name in scores.known and scores[name].null_count < scores.rows
-
-
 def _words(scores: Scores, kept: NDArray[np.bool_], name: str, title: str) -> Chart | None:
-    return _of_texts(title, scores[name].to_pylist(), kept) if _known(scores, name) else None
+    return _of_texts(title, scores[name].to_pylist(), kept) if scores.has_values(name) else None
 
 
 def _of_texts(title: str, values: Sequence[str | None], kept: NDArray[np.bool_]) -> Chart | None:
@@ -76,7 +72,7 @@ def _of_texts(title: str, values: Sequence[str | None], kept: NDArray[np.bool_])
 
 
 def _numbers(scores: Scores, kept: NDArray[np.bool_], name: str, title: str) -> Chart | None:
-    if not _known(scores, name):
+    if not scores.has_values(name):
         return None
     return _histogram(title, scores.numbers(name), kept)
 
@@ -101,17 +97,17 @@ def _histogram(title: str, values: NDArray[np.float64], kept: NDArray[np.bool_])
 
 
 def _clip_lengths(scores: Scores, kept: NDArray[np.bool_]) -> Chart | None:
-    if not _known(scores, "start_s"):
+    if not scores.has_values("start_s"):
         return None
     return _histogram("Length of clips, seconds", scores.numbers("end_s") - scores.numbers("start_s"), kept)
 
 
 def _buckets(scores: Scores, kept: NDArray[np.bool_], encode: EncodeSection | None) -> Chart | None:
     """Kept records by bucket, and how much of their pictures cropping to it leaves out."""
-    if encode is None or not (_known(scores, "width") and _known(scores, "height")):
+    if encode is None or not (scores.has_values("width") and scores.has_values("height")):
         return None
     rows = np.flatnonzero(kept)
-    names = [name for name in _SHAPE if name in scores.known]
+    names = [name for name in SIZE if name in scores.known]
     taken = [scores[name].take(pa.array(rows)).to_pylist() for name in names]
     counts, lost = Counter[str](), defaultdict[str, float](float)
     for values in zip(*taken, strict=True):

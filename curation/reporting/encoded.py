@@ -1,7 +1,5 @@
 """What encoding makes of records, for the report page: the part that is encoded, and pictures decoded again."""
 
-import base64
-import io
 import json
 from collections.abc import Mapping
 from contextlib import closing
@@ -14,6 +12,7 @@ from curation.encoding.reconstruct import FOLDER
 from curation.errors import CurationError
 from curation.manifest import EncodeSection, Manifest
 from curation.media.sandbox import Decoder, Limits
+from curation.reporting.packing import jpeg
 from curation.stores.storage import Store
 
 MOST, WIDEST = 16, 720
@@ -53,8 +52,5 @@ def reconstructions(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
                 continue  # encoding again replaces them one by one
             image = Image.fromarray(rgb)
             image.thumbnail((WIDEST, WIDEST))
-            jpeg = io.BytesIO()
-            image.save(jpeg, "JPEG", quality=85)
-            data = base64.b64encode(jpeg.getvalue()).decode()
-            made.append({"id": identity, "psnr": psnr[identity], "data": data})
+            made.append({"id": identity, "psnr": psnr[identity], "data": jpeg(image, 85)})
     return made

@@ -55,8 +55,9 @@ def _of(selection: pa.Table, reasons: Sequence[str]) -> np.ndarray:
     rows = zip(*columns, strict=True)
     words = [(d, s, r, f"{s}: {r}", f"{d} at {s}: {r}") if s else (d, "", "", "") for d, s, r in rows]
     known = sorted({word for row in words for word in row[:4] if word})
+    said = {word for row in words for word in row}
     for reason in reasons:
-        if reason not in {word for row in words for word in row}:
+        if reason not in said:
             raise UsageError(
                 f"--reason {reason}: no record has it{suggest(reason, known)}; there are: {', '.join(known[:40])}"
             )

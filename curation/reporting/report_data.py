@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from curation import rundir
 from curation.captions.stage import GENERATED
 from curation.encoding.encode_phase import all_failures
-from curation.errors import CurationError, UsageError
+from curation.errors import CurationError
 from curation.plan import Plan, PlannedStage
 from curation.reporting import corpus, ledger
 from curation.reporting.album import Album
@@ -26,7 +25,7 @@ from curation.reporting.pictured import wanted
 from curation.reporting.what_if import WhatIf, errors_of, small_of
 from curation.reporting.what_if_after import after_gates
 from curation.scoring import chunkfile
-from curation.selection.select import Gate, read_scores
+from curation.selection.select import gates_of, read_scores
 from curation.session import decide_run, scored_rows
 from curation.stores import jsontext
 from curation.stores.storage import Store
@@ -57,9 +56,8 @@ class RunData:
 
     def __post_init__(self) -> None:
         manifest = self.manifest = self.plan.loaded.manifest
-        gates = [Gate(stage.name, stage.keep, stage.when, stage.late) for stage in self.plan.stages]
         more = (*self._score_columns(), *corpus.COLUMNS, "punsafe")
-        self.scores = read_scores(self.store, manifest, gates, self.plan.each, more)
+        self.scores = read_scores(self.store, manifest, gates_of(self.plan), self.plan.each, more)
         self.failed = all_failures(self.store)
         self.notices: list[str] = []
         self.selection = self._selection()
@@ -226,12 +224,9 @@ def _defaults(stage: PlannedStage) -> dict[str, Any]:
 
 def look_up(store: Store, ids: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     """id -> those of the columns that the run has, of a few records; ids of other runs are left out."""
-    paths = [store.path(entry.name) for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
-    if not paths:
-        raise UsageError(f"{store.root} holds no scores yet: `curate run` makes them")
-    scores = ds.dataset(sorted(paths), format="parquet", filesystem=store.filesystem)
+    scores = chunkfile.dataset(store)
     there = ["id", *(name for name in columns if name in scores.schema.names)]
-    rows = scores.to_table(columns=there, filter=ds.field("id").isin(pa.array(ids, pa.string())))
+    rows = scores.to_table(columns=there, filter=pc.field("id").isin(pa.array(ids, pa.string())))
     return {row["id"]: row for row in rows.to_pylist()}
 
 
@@ -309,8 +304,9 @@ def _quarantined(store: Store, selection: pa.Table) -> Iterator[dict[str, Any]]:
     lost = selection.filter(pc.equal(selection["decision"], "quarantined"))
     names = pc.binary_join_element_wise(pc.fill_null(lost["stage"], ""), lost["reason"], ": ")
     counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(names).to_pylist()}
-    for name in sorted(counts, key=lambda name: (-counts[name], name))[:REASONS]:
-        some = lost.filter(pc.equal(names, name)).slice(0, EXAMPLES).to_pylist()
-        facts = look_up(store, [row["id"] for row in some], ["source_key"])
-        examples = [[_cut(facts[row["id"]]["source_key"], KEY), _cut(row["error"], CAPTION)] for row in some]
+    commonest = sorted(counts, key=lambda name: (-counts[name], name))[:REASONS]
+    some = {name: lost.filter(pc.equal(names, name)).slice(0, EXAMPLES).to_pylist() for name in commonest}
+    facts = look_up(store, [row["id"] for rows in some.values() for row in rows], ["source_key"])
+    for name, rows in some.items():
+        examples = [[_cut(facts[row["id"]]["source_key"], KEY), _cut(row["error"], CAPTION)] for row in rows]
         yield {"reason": name, "count": counts[name], "examples": examples}

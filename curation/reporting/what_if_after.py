@@ -56,15 +56,11 @@ def _inexact(scores: Scores, manifest: Manifest, rows: Ints) -> str | None:
             return "the manifest compares with other runs, which the page does not hold"
         if section.on == "copy":
             return "copies are confirmed by laying pictures over each other, which the page does not do"
-        if section.on == "phash" and _has(scores, "phash_frames"):
+        if section.on == "phash" and scores.has_values("phash_frames"):
             return "clips are compared by their frames over time, which the page does not do"
         if section.on == "embedding" and (section.method == "clustered" or len(rows) > FLAT_ROWS):
             return "near embeddings of so many records are searched in clusters"
     return None
-
-
-def _has(scores: Scores, name: str) -> bool:
-    return name in scores.known and scores[name].null_count < scores.rows
 
 
 def _section(scores: Scores, section: DuplicatesSection, seed: int, rows: Ints) -> dict[str, Any] | None:

@@ -4,16 +4,19 @@ import io
 import json
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.errors import CurationError
+from curation.errors import CurationError, UsageError
 from curation.plan import Plan, digest
 from curation.sources.base import Chunk
 from curation.stores import jsontext
-from curation.stores.storage import Store
+from curation.stores.storage import Entry, Store
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 SCORES = "scores"
 ATTEMPTS = "_work/attempts"
@@ -45,9 +48,23 @@ def number_of(file: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def is_scores(path: str) -> bool:
-    """Whether a path below the run directory is a chunk file of scores/."""
-    return path.endswith(".parquet") and not path.rpartition("/")[2].startswith(("_", "."))
+def entries(store: Store) -> list[Entry]:
+    """The chunk files of scores/, in the store's order."""
+    return [
+        entry
+        for entry in store.list(SCORES)
+        if entry.name.endswith(".parquet") and not entry.name.rpartition("/")[2].startswith(("_", "."))
+    ]
+
+
+def dataset(store: Store) -> "ds.Dataset":
+    """All chunk files as a pyarrow dataset; nothing is read yet. Raises UsageError where there are none."""
+    import pyarrow.dataset as ds  # it imports pandas, which takes half a second; most runs do without
+
+    paths = sorted(store.path(entry.name) for entry in entries(store))
+    if not paths:
+        raise UsageError(f"{store.root} holds no scores yet: `curate run` makes them")
+    return ds.dataset(paths, format="parquet", filesystem=store.filesystem)
 
 
 def metadata(chunk: Chunk, plan: Plan) -> dict[str, Any]:

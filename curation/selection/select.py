@@ -26,6 +26,7 @@ from curation.encoding.buckets import Clip, nearest_shapes, table, unencodable
 from curation.errors import CurationError, UsageError
 from curation.expression import Expression, parse
 from curation.manifest import COMPARED, CapSection, DuplicatesSection, EncodeSection, Manifest
+from curation.plan import Plan
 from curation.selection import hashed
 from curation.selection.against import already_there, copies
 from curation.selection.alignment import MAY_BE
@@ -51,8 +52,14 @@ class Gate(NamedTuple):
 Ints = NDArray[np.int64]
 Say = Callable[[str], None]
 DEFAULT_THRESHOLD = {"bytes": 0.0, "pixels": 0.0, "phash": 6.0, "copy": MAY_BE, "embedding": 0.95}
-_SIZE = ("width", "height", "content_box", "start_s", "end_s", "fps", "fps_fraction")
-_OPTIONAL = (*_SIZE, "border", "phash_frames", "phash_frames_mirrored")
+SIZE = ("width", "height", "content_box", "start_s", "end_s", "fps", "fps_fraction")
+"""What decides a record's bucket."""
+_OPTIONAL = (*SIZE, "border", "phash_frames", "phash_frames_mirrored")
+
+
+def gates_of(plan: Plan) -> list[Gate]:
+    """The gates of `score:`, in their order."""
+    return [Gate(stage.name, stage.keep, stage.when, stage.late) for stage in plan.stages]
 
 
 def decide(
@@ -170,7 +177,7 @@ def small_records(scores: Scores, manifest: Manifest, rows: Ints) -> dict[str, I
     if encode is None or not {"width", "height"} <= scores.known:
         return {}
     rows = _not_surely_large(scores, rows, encode)
-    columns = {name: scores[name].take(pa.array(rows)).to_pylist() for name in _SIZE if name in scores.known}
+    columns = {name: scores[name].take(pa.array(rows)).to_pylist() for name in SIZE if name in scores.known}
     small: dict[str, list[int]] = {}
     for row, *values in zip(rows.tolist(), *columns.values(), strict=True):
         facts = dict(zip(columns, values, strict=True))

@@ -23,7 +23,7 @@ from curation.load import suggest
 from curation.manifest import LARGE
 from curation.predicates import as_array, as_kind, kind_of
 from curation.scoring import chunkfile
-from curation.stores.ahead import grouped, read_ahead
+from curation.stores.ahead import READ_BYTES, grouped, read_ahead
 from curation.stores.storage import Entry, Store
 
 REPEATS = "caption_repeats"
@@ -39,8 +39,6 @@ IDENTITIES = {name: f"identity of {name}" for name in ("sha256", "pixel_sha256")
 _HASHED = {HASHES: ("captions", pa.list_(pa.uint64())), GENERATED_HASH: (GENERATED, pa.uint64())}
 _HASHED |= {name: (source, IDENTITY) for source, name in IDENTITIES.items()}
 _DERIVED_FROM = {REPEATS: "caption", **{name: source for name, (source, _) in _HASHED.items()}}
-_READ_BYTES = 16_000_000
-"""Of files that one thread reads at once: many small ones, or a single large one."""
 _MARK = "\x1f"
 """Between the names of stages in `scored`, where a few combinations stand for all records."""
 LOOK = pa.binary(8 + 3 * 4 * 4)
@@ -64,7 +62,7 @@ class Scores:
     def __init__(self, store: Store, names: Iterable[str], optional: Iterable[str] = ()) -> None:
         """Columns in `optional` may be missing from every file; `known` then lacks them."""
         self.store = store
-        self._files = [entry for entry in store.list(chunkfile.SCORES) if chunkfile.is_scores(entry.name)]
+        self._files = chunkfile.entries(store)
         if not self._files:
             raise UsageError(f"{store.root} holds no scores yet: `curate run` makes them")
         self.known: set[str] = set()
@@ -85,7 +83,8 @@ class Scores:
 
     def _read(self, columns: list[str]) -> pa.Table:
         try:
-            parts = list(read_ahead(lambda group: self._group(group, columns), grouped(self._files, _READ_BYTES)))
+            groups = grouped(self._files, lambda entry: entry.size, READ_BYTES)
+            parts = list(read_ahead(lambda group: self._group(group, columns), groups))
             for part in parts:
                 self._types |= {field.name: field.type for field in part.schema if field.name not in self._types}
             table = pa.concat_tables([_without_empty(part) for part in parts], promote_options="permissive")
@@ -225,6 +224,10 @@ class Scores:
         wanted = np.zeros(self.rows, bool)
         wanted[rows] = True
         return self._orders[keys][wanted[self._orders[keys]]]
+
+    def has_values(self, name: str) -> bool:
+        """Whether there is such a column, and any record has a value in it."""
+        return name in self.known and self[name].null_count < self.rows
 
     def scored(self) -> dict[str, NDArray[np.bool_]]:
         """stage -> bool [rows], whether the row has its cells."""

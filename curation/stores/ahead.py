@@ -5,23 +5,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from curation.stores.storage import Entry
-
 T = TypeVar("T")
 R = TypeVar("R")
 READERS = 4
+READ_BYTES = 16_000_000
+"""Of files that one thread reads at once: many small ones, or a single large one."""
 
 
-def grouped(files: Iterable[Entry], most: int) -> list[list[Entry]]:
-    """Files in order, so many of them together that they have at most so many bytes, or a single larger one."""
-    groups: list[list[Entry]] = []
+def grouped(items: Iterable[T], size: Callable[[T], int], most: int) -> list[list[T]]:
+    """Items in order, so many of them together that their sizes are at most `most` in all, or a single larger one."""
+    groups: list[list[T]] = []
     room = 0
-    for entry in files:
-        if not groups or entry.size > room:
+    for item in items:
+        if not groups or size(item) > room:
             groups.append([])
             room = most
-        groups[-1].append(entry)
-        room -= entry.size
+        groups[-1].append(item)
+        room -= size(item)
     return groups
 
 
