@@ -4,11 +4,16 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each test process would otherwise compute on all cores, and the processes would wait for each other's threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says something of the machine's load, and nothing of the code.
+hypothesis.settings.register_profile("any load", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any load")
 
 RAY = {
     "test_cluster.py",

@@ -104,7 +104,7 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(ROWS, st.integers(1, 3), st.randoms(use_true_random=False))
 def test_caps_and_exact_duplicates_are_those_of_brute_force(
     tmp_path_factory: pytest.TempPathFactory, records: list[Any], most: int, random: Any
@@ -126,7 +126,7 @@ def test_caps_and_exact_duplicates_are_those_of_brute_force(
             assert i in kept
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(ROWS, st.integers(1, 2), st.randoms(use_true_random=False))
 def test_a_duplicate_names_a_kept_one_whatever_the_sections(
     tmp_path_factory: pytest.TempPathFactory, records: list[Any], most: int, random: Any

@@ -50,13 +50,13 @@ WORDS = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(WORDS), max_size=60), st.sampled_from([" ", ", ", "  ", " — ", "\n"]))
 def test_a_text_has_the_words_that_were_joined_by_blanks(words: list[str], between: str) -> None:
     assert words_of(between.join(words)) == words
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=80))
 def test_any_text_has_words_of_its_own_characters_and_flags(text: str) -> None:
     found = words_of(text)
@@ -66,7 +66,7 @@ def test_any_text_has_words_of_its_own_characters_and_flags(text: str) -> None:
     assert ("empty" in flags) == (not found)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.permutations(sorted(set(WORDS))), st.integers(8, len(set(WORDS))))
 def test_different_words_are_no_repetition_and_a_sentence_said_again_and_again_is(words: list[str], n: int) -> None:
     assert not is_repetitive(words[:n])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.selection import clips as module
@@ -88,7 +88,6 @@ def test_what_another_run_shows() -> None:
 SCENES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12), st.integers(5, 16)), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(SCENES, st.randoms(use_true_random=False))
 def test_what_stays_is_shown_nowhere_else_and_what_falls_is(scenes: list[tuple[int, int, int]], random: Any) -> None:
     """Against every pair compared: none kept is a duplicate of one kept, each fallen one is of what it fell to."""

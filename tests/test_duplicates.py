@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.selection.duplicates import Dropped, best_first, duplicates_of, equal, equal_first
@@ -43,7 +43,6 @@ def test_a_chain_does_not_drop_what_is_not_near_the_kept_one() -> None:
     assert fates(best_first(near, np.array([1, 0, 2]))) == {0: (1, 3), 2: (1, 3)}
 
 
-@settings(deadline=None)
 @given(HASHES, st.randoms(use_true_random=False), st.integers(0, 4))
 def test_is_the_greedy_choice(hashes: list[int], random, threshold: int) -> None:  # type: ignore[no-untyped-def]
     order = list(range(len(hashes)))

@@ -86,7 +86,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return path, products(folder / "run")
 
 
-@pytest.mark.slow
 def test_ray_makes_the_same_bytes_even_when_a_worker_is_killed(
     undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -99,7 +98,6 @@ def test_ray_makes_the_same_bytes_even_when_a_worker_is_killed(
     assert "raylet" not in output and "Traceback" not in output
 
 
-@pytest.mark.slow
 def test_a_killed_driver_goes_on_where_it_was(undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     path, expected = undisturbed
     process = start(path, tmp_path / "run", "--engine", "inline")

@@ -73,7 +73,6 @@ def test_without_ray_children_ask_the_parents_servers(on_cpu: tuple[Path, dict[s
     assert "EfficientNet: 13 rows at" in output
 
 
-@pytest.mark.slow
 def test_ray_places_a_server_on_each_gpu(on_cpu: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
     path, expected = on_cpu
     run(path, tmp_path / "run", gpus=2)

@@ -5,7 +5,7 @@ import sqlite3
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import UsageError
@@ -195,7 +195,6 @@ TESTS = st.recursive(
 VALUES = st.lists(st.tuples(*[st.none() | st.integers(0, 3)] * 2), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(TESTS, VALUES)
 def test_logic_is_that_of_sql(text: str, values: list[tuple[int | None, int | None]]) -> None:
     database = sqlite3.connect(":memory:")

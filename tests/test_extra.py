@@ -175,7 +175,7 @@ def outcome(expression: str, values: list[Any], others: list[Any]) -> list[bool 
     return [True if yes else False if no else None for yes, no in zip(is_true, is_false, strict=True)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=6), CONSTANTS, CONSTANTS, st.sampled_from([*OPERATORS]))
 def test_expressions_are_those_of_plain_python(rows: list[Any], constant: Any, second: Any, operator: str) -> None:
     values, others = [row[0] for row in rows], [row[1] for row in rows]

@@ -160,7 +160,6 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"AWS_{name}", value)
 
 
-@pytest.mark.slow
 def test_a_bucket_that_denies_writes_is_named_and_not_the_lock(keys: None) -> None:
     with denying_bucket() as url, pytest.raises(Denied) as raised, RunLock(Store(url)):
         pass
@@ -168,7 +167,6 @@ def test_a_bucket_that_denies_writes_is_named_and_not_the_lock(keys: None) -> No
     assert said.startswith(f"{url} cannot be written: access denied; check the credentials and the policy (")
 
 
-@pytest.mark.slow
 def test_what_ended_a_run_is_not_hidden_by_its_lock(keys: None) -> None:
     with denying_bucket() as url:
         lock = ObjectLock(Store(url), beat_s=60, expiry_s=60, settle_s=0)

@@ -109,7 +109,7 @@ def test_another_colour_disagrees(other: str, scale: float) -> None:
 GRIDS = st.lists(st.integers(0, 255), min_size=48, max_size=48)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(GRIDS, st.integers(-8, 8), st.integers(0, 15), st.sampled_from([-60, 60]))
 def test_a_shift_of_all_is_forgiven_and_of_one_cell_is_not(values: list[int], shift: int, cell: int, off: int) -> None:
     grid = np.array(values, np.uint8).reshape(4, 4, 3) // 2 + 64

@@ -23,7 +23,6 @@ from curation.shards.reader import Shards
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 PHOTOS = ("astronaut", "cat", "coffee", "rocket", "immunohistochemistry", "retina")
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

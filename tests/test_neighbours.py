@@ -2,7 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import UsageError
@@ -49,7 +49,6 @@ def test_hamming_pairs_are_those_of_a_comparison_of_all(
     assert found(search.pairs(np.arange(120))) == brute(hashes.tolist(), threshold)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=12), st.integers(0, 16))
 def test_hamming_pairs_of_any_hashes(hashes: list[int], threshold: int) -> None:
     search = HammingNeighbours(np.array(hashes, np.uint64), threshold)

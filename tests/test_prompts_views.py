@@ -59,7 +59,7 @@ def test_spaced_words_are_parted_at_wider_gaps() -> None:
     assert "child nude" in views("c h i l d  n u d e")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60))
 def test_the_plain_text_is_the_first_view(text: str) -> None:
     found = views(text)

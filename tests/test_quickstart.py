@@ -70,13 +70,11 @@ def test_parts_of_a_photo_do_not_overlap() -> None:
                 assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
 
 
-@pytest.mark.slow
 def test_every_planted_defect_is_found_and_no_clean_record_is_lost(corpus: Path, done: Path) -> None:
     expected = {name: Tally(defect.count, defect.count, 0) for name, defect in DEFECTS.items()}
     assert check(str(done), corpus / "planted.jsonl") == expected
 
 
-@pytest.mark.slow
 def test_misses_and_false_alarms_are_counted(corpus: Path, done: Path, tmp_path: Path) -> None:
     truth = rows(corpus / "planted.jsonl")
     next(row for row in truth if row["planted"] == "tiny")["planted"] = None
@@ -93,7 +91,6 @@ def test_misses_and_false_alarms_are_counted(corpus: Path, done: Path, tmp_path:
     assert tallies["near duplicate"] == Tally(15, 15, 1)
 
 
-@pytest.mark.slow
 def test_a_run_of_another_corpus_is_refused(corpus: Path, done: Path, tmp_path: Path) -> None:
     (tmp_path / "planted.jsonl").write_text('{"file": "images/9999.jpg", "planted": null, "copy_of": null}\n')
     with pytest.raises(CurationError, match="not of this corpus"):
@@ -102,7 +99,6 @@ def test_a_run_of_another_corpus_is_refused(corpus: Path, done: Path, tmp_path: 
         check(str(done), corpus / "images")
 
 
-@pytest.mark.slow
 def test_clean_pictures_end_in_the_shards_once_each(corpus: Path, done: Path) -> None:
     """A clean record is there itself, or its planted copy in its stead; nothing else but letterboxes and PNGs is."""
     truth = {row["file"]: row for row in rows(corpus / "planted.jsonl")}
@@ -114,7 +110,6 @@ def test_clean_pictures_end_in_the_shards_once_each(corpus: Path, done: Path) ->
     assert set(pictures) == clean | harmless
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "threshold", "low", "high"),
     [

@@ -30,7 +30,6 @@ def test_a_port_that_no_machine_has_is_a_sentence() -> None:
         RayEngine("127.0.0.1:99999")
 
 
-@pytest.mark.slow
 def test_a_local_run_leaves_no_token_in_the_home_folder(tmp_path: Path) -> None:
     """It would turn authentication on for the next `ray start` of the user."""
     program = "from curation.engine.ray_engine import RayEngine; e = RayEngine(None); print(e.describe()); e.close()"

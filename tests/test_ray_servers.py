@@ -13,7 +13,6 @@ from helpers.asking import asking_pool
 
 from curation.engine.ray_engine import RayEngine
 
-pytestmark = pytest.mark.slow
 COUNT = 12
 
 

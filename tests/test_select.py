@@ -329,7 +329,7 @@ RECORDS = st.lists(
 ONS = st.lists(st.sampled_from(["bytes", "phash", "embedding"]), min_size=1, max_size=3, unique=True)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(RECORDS, st.randoms(use_true_random=False), st.integers(1, 3), st.integers(1, 5), ONS)
 def test_every_record_is_decided_once_whatever_the_order(
     tmp_path_factory: pytest.TempPathFactory,

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.selection.sequences import Sequences, distances, in_order, in_step, longest_chain
@@ -64,7 +64,6 @@ def test_a_column_that_was_sliced_and_taken() -> None:
     assert cut.follows.tolist() == [False, False, False]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=9))
 def test_the_longest_chain_is_that_of_the_table(cells: list[list[bool]]) -> None:
     table = np.zeros((len(cells) + 1, 8), int)

@@ -144,7 +144,7 @@ def of_all_workers(index: Index, world: int, **options: Any) -> list[list[list[i
 SHARDS = st.lists(st.tuples(st.sampled_from([WIDE, TALL, SQUARE]), st.integers(0, 30)), min_size=1, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shards=SHARDS, batch=st.integers(1, 9), world=st.integers(1, 5), seed=st.integers(0, 9), shuffle=st.booleans())
 def test_every_sample_comes_once_and_every_batch_has_one_bucket(
     shards: list[tuple[str, int]], batch: int, world: int, seed: int, shuffle: bool
@@ -167,7 +167,7 @@ def test_every_sample_comes_once_and_every_batch_has_one_bucket(
         assert sum(numbers.values()) - total < world
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shards=SHARDS, batch=st.integers(1, 9), world=st.integers(1, 4))
 def test_with_drop_last_all_batches_are_full_and_the_next_epoch_leaves_out_others(
     shards: list[tuple[str, int]], batch: int, world: int

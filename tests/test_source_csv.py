@@ -54,7 +54,7 @@ def test_every_line_of_an_unquoted_tsv_is_a_record(tmp_path: Path, media_first: 
 TEXT = st.lists(st.sampled_from(['"', "a", " ", ",", "\\", "é", "16x20"]), max_size=6).map("".join)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(captions=st.lists(TEXT, min_size=1, max_size=12), media_first=st.booleans())
 def test_an_unquoted_tsv_keeps_any_text(tmp_path: Path, captions: list[str], media_first: bool) -> None:
     """But for text that a tsv with quoting would hold between marks, each mark in it written twice."""
@@ -76,7 +76,7 @@ CELL = st.lists(st.sampled_from(['"', "'", "a", " ", ",", "\t", "\n", "\r\n", "\
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     captions=st.lists(CELL, min_size=1, max_size=12),
     kind=st.sampled_from(["csv", "tsv"]),

@@ -13,7 +13,7 @@ from curation.sources.fetch import fetch
 from curation.sources.kinds import MEDIA, extension_of, stem_of
 from curation.sources.pairing import PARTS, fold, pair
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def captions(base: Path, *names: str, size: int = 2) -> dict[str, list[str]]:

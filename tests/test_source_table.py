@@ -254,7 +254,7 @@ def test_the_first_chunk_costs_as_many_bytes_of_10_000_as_of_300_000_rows(
 CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     captions=st.lists(CELL, min_size=1, max_size=20),
     size=st.integers(1, 8),
@@ -279,7 +279,7 @@ def test_any_chunk_size_gives_the_rows_of_one_reading(
     ]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300), size=st.integers(1, 5), kind=st.sampled_from(["jsonl", "csv", "tsv"]))
 def test_any_bytes_give_the_same_rows_in_any_chunks(tmp_path: Path, data: bytes, size: int, kind: str) -> None:
     starts = {"jsonl": b'{"file": "1.jpg"}\n', "csv": b"file,caption\n1.jpg,x\n", "tsv": b"file\tcaption\n1.jpg\tx\n"}

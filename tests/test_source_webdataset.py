@@ -201,7 +201,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, max_size=12), size=st.integers(1, 4), cut=st.integers(0, 20_000))
 def test_any_chunk_size_gives_the_rows_of_one_reading(tmp_path: Path, names: list[str], size: int, cut: int) -> None:
     write(tmp_path / "x.tar", [("0.jpg", b"first"), *((name, b"{}") for name in names)])

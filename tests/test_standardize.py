@@ -78,7 +78,7 @@ def test_a_smart_crop_of_nothing_is_the_centre(colour: str) -> None:
     assert abs((left + right) / 2 - 300) <= 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     bucket=st.tuples(st.integers(1, 40), st.integers(1, 40)),

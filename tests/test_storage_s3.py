@@ -30,8 +30,6 @@ from curation.stores.storage import Entry, Store
 from curation.trainer.checkpoint import latest
 from curation.trainer.train import train
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:

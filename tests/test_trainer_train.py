@@ -125,7 +125,6 @@ def ray_here() -> Iterator[None]:
     engine.close()
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_workers_are_one(tmp_path: Path, parallel: str) -> None:
@@ -138,7 +137,6 @@ def test_two_workers_are_one(tmp_path: Path, parallel: str) -> None:
     assert [x[1] for x in curve(tmp_path / "two")] == pytest.approx([x[1] for x in curve(tmp_path / "one")], rel=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     root, out, mark = shards(tmp_path / "shards"), tmp_path / "out", tmp_path / "died"
@@ -168,7 +166,6 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     assert [x[0] for x in curve(out)] == list(range(1, 13))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_workers_own_sentence_is_what_one_reads(tmp_path: Path) -> None:
     root = shards(tmp_path / "shards")

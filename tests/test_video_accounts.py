@@ -47,7 +47,7 @@ def rules(draw: st.DrawFn) -> ClipRules:
     return ClipRules(least, most, window, draw(st.sampled_from([None, least / 2, most, 3 * most])), draw(st.booleans()))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(videos(), rules())
 def test_pieces_hold_every_frame_and_what_is_left_out_has_a_reason(video: Any, rules: ClipRules) -> None:
     times, cuts, black, still = video
@@ -71,7 +71,7 @@ def test_pieces_hold_every_frame_and_what_is_left_out_has_a_reason(video: Any, r
     assert sum(end - start for start, end in shots) + sum(end - start for start, end, _ in fades) == len(black)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(videos(), st.lists(st.tuples(st.floats(0, 40), st.floats(0.01, 40)), min_size=1, max_size=6))
 def test_given_clips_and_the_rest_hold_every_frame(video: Any, spans: list[tuple[float, float]]) -> None:
     times, cuts, black, _ = video

@@ -131,7 +131,7 @@ def test_each_file_keeps_its_own_rate() -> None:
     assert Clip.of({**row, "start_s": None}, encode) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rate=st.sampled_from([Fraction(rate) for rate in RATES]),
     tick=st.sampled_from([1 / 1000, 1 / 600, 1 / 15360, 1 / 90000]),
@@ -152,7 +152,7 @@ def test_the_grid_is_found_through_any_rounding(
     assert np.abs(np.diff(grid.times(0.0)) - 1 / float(rate)).max() < max(2.1 * tick / (frames - 1), 1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(0.005, 2.0), min_size=30, max_size=100))
 def test_frames_without_a_rate_lie_on_no_grid_or_stay_near_their_times(steps: list[float]) -> None:
     times = np.cumsum([0.0, *steps])
