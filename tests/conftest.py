@@ -39,6 +39,7 @@ SLOW = RAY | {
     "test_manifests_video.py",
     "test_quickstart.py",
     "test_repair.py",
+    "test_report_page.py",
     "test_rerun.py",
     "test_sandbox.py",
     "test_second_try.py",
