@@ -13,3 +13,10 @@ def test_torchvision_imports_after_the_patch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_earlier_name_is_the_same_function() -> None:
+    from curation.models.patch_torchvision import patch_torchvision
+    from curation.models.torchvision_mend import mend
+
+    assert mend is patch_torchvision
